@@ -1,0 +1,91 @@
+#include "proto/methods.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+#define FIELD(type_, kind_, name_, flags_, absent_, doc_)                                          \
+    {.name = #name_,                                                                               \
+     .name_len = sizeof(#name_) - 1,                                                               \
+     .kind = PL_KIND_##kind_,                                                                      \
+     .flags = PL_FIELD_##flags_,                                                                   \
+     .offset = offsetof(struct type_, name_),                                                      \
+     .absent = absent_,                                                                            \
+     .doc = doc_},
+
+#define SCHEMA(message)                                                                            \
+    static const struct pl_field message##_fields[] = {PL_FIELDS_##message(FIELD, pl_##message)};  \
+    _Static_assert(PL_ARRAY_LEN(message##_fields) <= 64, "one bit a field while decoding");        \
+    _Static_assert(sizeof(struct pl_##message) <= UINT16_MAX, "offsets have 16 bits");             \
+    const struct pl_schema pl_##message##_schema = {                                               \
+        .name = #message,                                                                          \
+        .field = message##_fields,                                                                 \
+        .field_count = PL_ARRAY_LEN(message##_fields),                                             \
+        .struct_bytes = sizeof(struct pl_##message),                                               \
+    };
+PL_MESSAGES(SCHEMA)
+
+#define WHO_A true
+#define WHO_E false
+
+static const struct pl_method methods[] = {
+#define METHOD(id_, name_, params_, result_, who)                                                  \
+    {.id = PL_METHOD_##id_,                                                                        \
+     .name = {name_, sizeof(name_) - 1},                                                           \
+     .params = &pl_##params_##_schema,                                                             \
+     .result = &pl_##result_##_schema,                                                             \
+     .admin = WHO_##who},
+    PL_METHODS(METHOD)};
+
+#define TO_SERVER_S false
+#define TO_SERVER_C true
+
+static const struct pl_note notes[] = {
+#define NOTE(id_, name_, fields_, direction)                                                       \
+    {.id = PL_NOTE_##id_,                                                                          \
+     .name = {name_, sizeof(name_) - 1},                                                           \
+     .fields = &pl_##fields_##_schema,                                                             \
+     .to_server = TO_SERVER_##direction},
+    PL_NOTES(NOTE)};
+
+static bool
+same(struct pl_str a, struct pl_str b)
+{
+    return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;
+}
+
+/* The lengths differ mostly, so walking the table costs a few dozen compares of integers. The
+ * methods of the hot path stand at its beginning. */
+const struct pl_method *
+pl_method_find(struct pl_str name)
+{
+    for (size_t i = 0; i < PL_ARRAY_LEN(methods); i++) {
+        if (same(methods[i].name, name))
+            return &methods[i];
+    }
+    return NULL;
+}
+
+const struct pl_note *
+pl_note_find(struct pl_str name)
+{
+    for (size_t i = 0; i < PL_ARRAY_LEN(notes); i++) {
+        if (same(notes[i].name, name))
+            return &notes[i];
+    }
+    return NULL;
+}
+
+const struct pl_method *
+pl_method_get(enum pl_method_id id)
+{
+    PL_ASSERT((unsigned)id < PL_ARRAY_LEN(methods));
+    return &methods[id];
+}
+
+const struct pl_note *
+pl_note_get(enum pl_note_id id)
+{
+    PL_ASSERT((unsigned)id < PL_ARRAY_LEN(notes));
+    return &notes[id];
+}
