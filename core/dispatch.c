@@ -1,0 +1,341 @@
+/*
+ * Which job starts next, and where.
+ *
+ * After every step no job can start that should have: dispatch goes on until the pick finds
+ * nothing, or the step has no room for more actions (then `more` is set).
+ */
+#include "core/policy.h"
+#include "core/region.h"
+
+/* ---- workers by load ---- */
+
+static uint64_t *
+level_words(const struct pl_core *core, uint32_t group, uint32_t level)
+{
+    uint64_t *first = core->section[PL_SEC_LEVEL];
+    uint64_t words = (core->limits.worker_count + 63u) / 64;
+    return first + ((uint64_t)group * PL_WORKER_SLOTS_MAX + level) * words;
+}
+
+static void
+level_change(struct pl_core *core, const struct pl_worker *worker, uint32_t index, bool add)
+{
+    struct pl_group *group = pl_group_at(core, worker->group);
+    uint32_t level = worker->listed - 1u;
+    uint64_t *words = level_words(core, worker->group, level);
+    uint32_t count = (core->limits.worker_count + 63) / 64;
+    uint64_t any = 0;
+    if (add) {
+        words[index / 64] |= 1ull << index % 64;
+        group->levels |= 1ull << level;
+        return;
+    }
+    words[index / 64] &= ~(1ull << index % 64);
+    for (uint32_t i = 0; i < count; i++)
+        any |= words[i];
+    if (any == 0)
+        group->levels &= ~(1ull << level);
+}
+
+/* The caller keeps group->slots and group->idle right; here only the bitmaps are. `listed` is the
+ * level + 1. */
+void
+pl_worker_list(struct pl_core *core, uint32_t index)
+{
+    struct pl_worker *worker = pl_worker_at(core, index);
+    bool room = worker->state == PL_WORKER_READY && !worker->solo && !worker->killed &&
+                !worker->hold && worker->running < worker->slots;
+    uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0;
+    if (wanted == worker->listed)
+        return;
+    if (worker->listed != 0)
+        level_change(core, worker, index, false);
+    worker->listed = wanted;
+    if (worker->listed != 0)
+        level_change(core, worker, index, true);
+}
+
+static uint32_t
+lowest_worker(const struct pl_core *core, uint32_t group, uint32_t level)
+{
+    const uint64_t *words = level_words(core, group, level);
+    uint32_t count = (core->limits.worker_count + 63) / 64;
+    for (uint32_t i = 0; i < count; i++)
+        if (words[i] != 0)
+            return i * 64 + (uint32_t)__builtin_ctzll(words[i]);
+    return PL_INDEX_NONE;
+}
+
+/* Fewest running first, then the lowest index, over the groups of @mask. */
+bool
+pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+                 uint64_t mask, bool solo, uint32_t *ret_worker)
+{
+    uint32_t best = PL_INDEX_NONE, best_level = PL_WORKER_SLOTS_MAX;
+    bool reserve = pool->has_reserve && pool->stat.state[PL_JOB_RUNNING] > 0;
+    for (mask &= pool->group_mask; mask != 0; mask &= mask - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(mask), index = pool->group[bit];
+        const struct pl_group *group = pl_group_at(core, index);
+        if (group->levels == 0)
+            continue;
+        uint32_t level = (uint32_t)__builtin_ctzll(group->levels);
+        if (level > best_level || (solo && level > 0))
+            continue;
+        uint32_t worker = lowest_worker(core, index, level);
+        if (worker == PL_INDEX_NONE || (level == best_level && worker > best))
+            continue;
+        if (reserve && lane != NULL && !pl_slots_allowed(core, pool, lane, bit))
+            continue;
+        best = worker;
+        best_level = level;
+    }
+    if (best == PL_INDEX_NONE)
+        return false;
+    *ret_worker = best;
+    return true;
+}
+
+/* ---- jobs that must run alone ---- */
+
+static void
+holds_clear(struct pl_core *core, uint32_t pool)
+{
+    for (uint32_t i = 0; i < core->header->worker_end; i++) {
+        struct pl_worker *worker = pl_worker_at(core, i);
+        if (worker->hold && pl_group_at(core, worker->group)->pool == pool) {
+            worker->hold = 0;
+            pl_worker_list(core, i);
+        }
+    }
+}
+
+/* A head that must run alone keeps the least loaded worker that can run it free of new jobs, or it
+ * would wait for ever beside a busy neighbour. */
+void
+pl_solo_holds(struct pl_core *core, struct pl_pool *pool)
+{
+    holds_clear(core, pl_pool_index(core, pool));
+    pool->solo_held = 0;
+    for (uint32_t next = pool->lane_first; next != 0 && pool->solo_count > 0;) {
+        const struct pl_lane *lane = pl_lane_at(core, next - 1);
+        next = lane->next;
+        if (lane->config.paused || lane->running >= lane->config.max_concurrency)
+            continue;
+        for (uint32_t q = lane->queue_first; q != 0;) {
+            const struct pl_queue *queue = pl_queue_at(core, q - 1);
+            q = queue->next;
+            if (queue->count == 0)
+                continue;
+            const struct pl_job *head = pl_job_of(core, pl_heap_queue(core, queue).entry[1].id);
+            uint32_t worker;
+            if ((head->bits & PL_JOB_BIT_SOLO) == 0 ||
+                pl_worker_choose(core, pool, NULL, queue->mask, true, &worker) ||
+                !pl_worker_choose(core, pool, NULL, queue->mask, false, &worker))
+                continue;
+            pl_worker_at(core, worker)->hold = 1;
+            pool->solo_held = 1;
+            pl_worker_list(core, worker);
+        }
+    }
+}
+
+/* ---- the pick ---- */
+
+static struct pl_queue *
+lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass)
+{
+    struct pl_queue *best = NULL;
+    uint64_t best_key = 0;
+    uint32_t next = lane->queue_first;
+    for (uint32_t n = 0; next != 0 && n < core->limits.queue_count; n++) {
+        struct pl_queue *queue = pl_queue_at(core, next - 1);
+        next = queue->next;
+        if (queue->count == 0 || (pass != 0 && queue->pass == pass))
+            continue;
+        uint64_t key = pl_heap_queue(core, queue).entry[1].key;
+        if (best == NULL || key < best_key) {
+            best = queue;
+            best_key = key;
+        }
+    }
+    return best;
+}
+
+static enum pl_pick_result
+pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane *lane,
+          const struct pl_queue *queue, struct pl_pick *pick)
+{
+    struct pl_job *job = pl_job_of(core, pl_heap_queue(core, queue).entry[1].id);
+    bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
+    bool alone = pool->stat.state[PL_JOB_RUNNING] == 0;
+    pick->job = job;
+    if (job->deadline != 0 && job->deadline <= core->header->now_boot)
+        return PL_PICK_EXPIRED;
+    if (!pl_worker_choose(core, pool, lane, queue->mask, solo, &pick->worker))
+        return PL_PICK_NONE;
+    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    if (!pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind)) {
+        /* what a lowered capacity can never hold waits for it to rise, and blocks only its like */
+        uint64_t limit, need;
+        uint16_t kind;
+        return pl_ledger_possible(pool, cost, &kind, &limit, &need) ? PL_PICK_BLOCKED
+                                                                    : PL_PICK_NONE;
+    }
+    return PL_PICK_JOB;
+}
+
+/* @pass: a number not used before marks queues whose workers are busy (the writer); 0: observers,
+ * who write nothing and look at the best head of each lane only. */
+enum pl_pick_result
+pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, struct pl_pick *ret)
+{
+    uint32_t next = pool->lane_first;
+    if (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING)
+        return PL_PICK_NONE;
+    for (uint32_t n = 0; next != 0 && n < core->limits.lane_count; n++) {
+        const struct pl_lane *lane = pl_lane_at(core, next - 1);
+        struct pl_queue *queue;
+        next = lane->next;
+        if (lane->config.paused || lane->running >= lane->config.max_concurrency)
+            continue;
+        while ((queue = lane_best(core, lane, pass)) != NULL) {
+            enum pl_pick_result result = pick_head(core, pool, lane, queue, ret);
+            if (result != PL_PICK_NONE)
+                return result;
+            if (pass == 0)
+                break;
+            queue->pass = pass;
+        }
+    }
+    ret->job = NULL;
+    return PL_PICK_NONE;
+}
+
+static uint32_t
+run_begin(struct pl_core *core, const struct pl_pick *pick, uint32_t *ret_slot)
+{
+    struct pl_worker *worker = pl_worker_at(core, pick->worker);
+    struct pl_job *job = pick->job;
+    uint32_t slot = (uint32_t)__builtin_ctzll(~worker->busy);
+    uint32_t index = pick->worker * core->limits.slots_per_worker + slot;
+    struct pl_run *run = pl_run_at(core, index);
+    struct pl_group *group = pl_group_at(core, worker->group);
+    bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
+
+    /* all slots of a worker that runs a job alone count as taken */
+    group->idle -= solo ? worker->slots : 1;
+    worker->busy |= 1ull << slot;
+    worker->running++;
+    worker->solo = solo;
+    pl_worker_list(core, pick->worker);
+
+    pl_word_open(&run->word);
+    run->job = pl_job_index(core, job);
+    run->job_gen = job->gen;
+    run->attempt = job->attempt;
+    run->started = core->header->now_mono;
+    run->stamp = 0;
+    run->cost = job->cost;
+    run->who = 0;
+    run->stop = PL_STOP_NONE;
+    run->reason = PL_REASON_NONE;
+    run->no_retry = 0;
+    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    for (uint32_t i = 0; i < PL_COST_ENTRIES_MAX; i++)
+        run->device_mask[i] = i < cost->entry_count ? pick->mask[i] : 0;
+    pl_word_close(&run->word);
+    *ret_slot = slot;
+    return index;
+}
+
+static pl_time
+attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lane, const struct pl_job *job)
+{
+    if (job->timeout != 0)
+        return pl_timeout_unpack(job->timeout);
+    return lane->config.timeout != 0 ? lane->config.timeout : pool->default_timeout;
+}
+
+void
+pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
+{
+    struct pl_job *job = pick->job;
+    struct pl_lane *lane = pl_lane_of(core, job);
+    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    pl_time now = core->header->now_mono, waited = now - job->when, timeout;
+    uint32_t slot;
+
+    pl_job_leave(core, job);
+    pl_ledger_take(pool, cost, pick->mask);
+    lane->running++;
+    pl_word_open(&job->word);
+    job->attempt++;
+    job->when = now;
+    uint32_t index = run_begin(core, pick, &slot);
+    job->pos = index;
+    pl_job_set_state(core, job, PL_JOB_RUNNING);
+    pl_word_close(&job->word);
+    timeout = attempt_timeout(pool, lane, job);
+    if (timeout > 0)
+        pl_run_timer_set(core, pl_run_at(core, index), now + timeout);
+
+    pool->stat.started++;
+    lane->stat.started++;
+    pl_hist_add(&pool->stat.wait, (uint64_t)waited / PL_NS_PER_US);
+    pl_hist_add(&lane->stat.wait, (uint64_t)waited / PL_NS_PER_US);
+
+    struct pl_action *act = pl_act(core, PL_ACT_START, job);
+    act->worker = (struct pl_ref){pick->worker, pl_worker_at(core, pick->worker)->gen};
+    act->slot = slot;
+    act->wait_ns = waited;
+    for (uint32_t i = 0; i < cost->entry_count; i++)
+        act->device_mask[i] = pick->mask[i];
+    struct pl_ref worker = act->worker;
+    pl_act_event(core, PL_CEV_STARTED, job);
+    core->out->action[core->out->count - 1].worker = worker;
+}
+
+static void
+dispatch_pool(struct pl_core *core, struct pl_pool *pool)
+{
+    struct pl_pick pick;
+    bool solo;
+    pool->dirty = 0;
+    for (;;) {
+        if (!pl_act_room(core, 4)) {
+            pool->dirty = 1;
+            core->header->more = 1;
+            return;
+        }
+        if (pool->solo_count > 0 || pool->solo_held)
+            pl_solo_holds(core, pool);
+        if (++core->header->pass == 0)
+            core->header->pass = 1;
+        switch (pl_pick_next(core, pool, core->header->pass, &pick)) {
+        case PL_PICK_NONE:
+        case PL_PICK_BLOCKED:
+            return;
+        case PL_PICK_EXPIRED:
+            pl_job_end(core, pick.job, PL_OUTCOME_EXPIRED, PL_REASON_DEADLINE, NULL);
+            continue;
+        case PL_PICK_JOB:
+            solo = (pick.job->bits & PL_JOB_BIT_SOLO) != 0;
+            pl_dispatch_start(core, pool, &pick);
+            if (solo)
+                pl_solo_holds(core, pool);
+            continue;
+        }
+    }
+}
+
+void
+pl_dispatch_all(struct pl_core *core)
+{
+    if (!core->header->restored)
+        return;
+    for (uint32_t i = 0; i < core->header->pool_end; i++) {
+        struct pl_pool *pool = pl_pool_at(core, i);
+        if (pool->used && pool->dirty)
+            dispatch_pool(core, pool);
+    }
+}

@@ -1,0 +1,392 @@
+/*
+ * Job records: slab with free list and high-water mark, table of ids, states, queues, boot timers.
+ */
+#include "core/policy.h"
+#include "core/region.h"
+
+/* ---- slab ---- */
+
+struct pl_job *
+pl_job_get(const struct pl_core *core, struct pl_ref ref)
+{
+    if (ref.gen == 0 || ref.index >= core->header->job_end)
+        return NULL;
+    struct pl_job *job = pl_job_of(core, ref.index);
+    return job->gen == ref.gen && pl_job_state_of(job) != PL_JOB_NONE ? job : NULL;
+}
+
+struct pl_job *
+pl_job_alloc(struct pl_core *core)
+{
+    struct pl_core_header *header = core->header;
+    struct pl_job *job;
+    if (header->job_free != 0) {
+        job = pl_job_of(core, header->job_free - 1);
+        header->job_free = job->pos;
+    } else if (header->job_end < core->limits.job_count) {
+        job = pl_job_of(core, header->job_end++);
+    } else {
+        return NULL;
+    }
+    header->job_used++;
+    pl_word_open(&job->word);
+    job->gen = job->gen + 1 == 0 ? 1 : job->gen + 1;
+    job->pos = 0;
+    return job;
+}
+
+static void
+record_clear(struct pl_job *job, uint32_t gen, uint32_t next)
+{
+    pl_zero((uint8_t *)job + sizeof(job->word), sizeof(*job) - sizeof(job->word));
+    job->gen = gen;
+    job->pos = next;
+}
+
+void
+pl_job_unalloc(struct pl_core *core, struct pl_job *job)
+{
+    struct pl_core_header *header = core->header;
+    uint32_t index = pl_job_index(core, job), gen = job->gen - 1;
+    bool first_use = index + 1 == header->job_end && gen == 0;
+    record_clear(job, gen, first_use ? 0 : header->job_free);
+    pl_word_close(&job->word);
+    if (first_use)
+        header->job_end--;
+    else
+        header->job_free = index + 1;
+    header->job_used--;
+}
+
+static uint64_t
+hash_mask(const struct pl_core *core)
+{
+    uint64_t count = 16;
+    while (count < (uint64_t)core->limits.job_count * 2)
+        count *= 2;
+    return count - 1;
+}
+
+static uint64_t
+id_hash(const struct pl_core *core, const struct pl_uuid *id)
+{
+    uint64_t low, high;
+    __builtin_memcpy(&high, id->b, 8);
+    __builtin_memcpy(&low, id->b + 8, 8);
+    low ^= high * 0xff51afd7ed558ccdu ^ core->header->seed;
+    low *= 0x9e3779b97f4a7c15u;
+    return low ^ low >> 32;
+}
+
+static bool
+id_equal(const struct pl_uuid *a, const struct pl_uuid *b)
+{
+    return __builtin_memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
+
+void
+pl_job_hash_insert(struct pl_core *core, const struct pl_job *job)
+{
+    uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    uint64_t mask = hash_mask(core), at = id_hash(core, &job->id) & mask;
+    while (table[at] != 0)
+        at = (at + 1) & mask;
+    table[at] = pl_job_index(core, job) + 1;
+}
+
+static void
+hash_remove(struct pl_core *core, const struct pl_job *job)
+{
+    uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    uint64_t mask = hash_mask(core), hole = id_hash(core, &job->id) & mask;
+    uint32_t wanted = pl_job_index(core, job) + 1;
+    while (table[hole] != wanted) {
+        PL_ASSERT(table[hole] != 0);
+        hole = (hole + 1) & mask;
+    }
+    table[hole] = 0;
+    for (uint64_t at = (hole + 1) & mask; table[at] != 0; at = (at + 1) & mask) {
+        uint64_t home = id_hash(core, &pl_job_of(core, table[at] - 1)->id) & mask;
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            table[hole] = table[at];
+            table[at] = 0;
+            hole = at;
+        }
+    }
+}
+
+int
+pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl_ref *ret_ref)
+{
+    const uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    uint64_t mask = hash_mask(core), at = id_hash(core, id) & mask;
+    for (uint64_t n = 0; n <= mask && table[at] != 0; n++, at = (at + 1) & mask) {
+        const struct pl_job *job = pl_job_of(core, table[at] - 1);
+        if (id_equal(&job->id, id)) {
+            *ret_ref = pl_job_ref(core, job);
+            return 0;
+        }
+    }
+    return PL_CORE_E_NONE;
+}
+
+void
+pl_job_free(struct pl_core *core, struct pl_job *job)
+{
+    struct pl_core_header *header = core->header;
+    PL_ASSERT(pl_job_state_of(job) == PL_JOB_ENDED);
+    pl_job_set_state(core, job, PL_JOB_NONE);
+    hash_remove(core, job);
+    pl_cost_unref(core, job->cost);
+    pl_word_open(&job->word);
+    record_clear(job, job->gen, header->job_free);
+    pl_word_close(&job->word);
+    header->job_free = pl_job_index(core, job) + 1;
+    header->job_used--;
+}
+
+/* ---- states ---- */
+
+uint64_t
+pl_pool_waiting(const struct pl_stat *stat)
+{
+    return stat->state[PL_JOB_HELD] + stat->state[PL_JOB_DELAYED] + stat->state[PL_JOB_QUEUED] +
+           stat->state[PL_JOB_RETRYING];
+}
+
+void
+pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state)
+{
+    struct pl_lane *lane = pl_lane_of(core, job);
+    struct pl_pool *pool = pl_pool_of(core, job);
+    enum pl_job_state old = pl_job_state_of(job);
+    if (old != PL_JOB_NONE) {
+        lane->stat.state[old]--;
+        pool->stat.state[old]--;
+    }
+    if (state != PL_JOB_NONE) {
+        lane->stat.state[state]++;
+        pool->stat.state[state]++;
+    }
+    job->bits = (uint8_t)((job->bits & ~PL_JOB_STATE_MASK) | (uint8_t)state);
+    if (core->out != NULL)
+        pl_lane_pressure(core, lane);
+}
+
+uint32_t
+pl_timeout_pack(pl_time timeout)
+{
+    if (timeout <= 0)
+        return 0;
+    uint64_t ms = ((uint64_t)timeout + PL_NS_PER_MS - 1) / PL_NS_PER_MS;
+    if (ms < 0x80000000u)
+        return (uint32_t)ms;
+    uint64_t s = (ms + 999) / 1000;
+    return 0x80000000u | (uint32_t)(s < 0x7fffffffu ? s : 0x7fffffffu);
+}
+
+pl_time
+pl_timeout_unpack(uint32_t packed)
+{
+    if ((packed & 0x80000000u) != 0)
+        return (pl_time)(packed & 0x7fffffffu) * PL_NS_PER_S;
+    return (pl_time)packed * PL_NS_PER_MS;
+}
+
+/* ---- queues ---- */
+
+struct pl_queue *
+pl_queue_for(struct pl_core *core, uint32_t lane_index, uint64_t mask)
+{
+    struct pl_core_header *header = core->header;
+    struct pl_lane *lane = pl_lane_at(core, lane_index);
+    uint32_t free_index = PL_INDEX_NONE;
+    for (uint32_t next = lane->queue_first; next != 0;) {
+        struct pl_queue *queue = pl_queue_at(core, next - 1);
+        if (queue->mask == mask)
+            return queue;
+        next = queue->next;
+    }
+    for (uint32_t i = 0; i < header->queue_end && free_index == PL_INDEX_NONE; i++)
+        if (!pl_queue_at(core, i)->used)
+            free_index = i;
+    if (free_index == PL_INDEX_NONE) {
+        if (header->queue_end >= core->limits.queue_count)
+            return NULL;
+        free_index = header->queue_end++;
+    }
+    struct pl_queue *queue = pl_queue_at(core, free_index);
+    *queue =
+        (struct pl_queue){.used = 1, .lane = lane_index, .mask = mask, .next = lane->queue_first};
+    lane->queue_first = free_index + 1;
+    if (lane->config.min_concurrency > 0)
+        pl_reserve_recompute(core, pl_pool_at(core, lane->config.pool));
+    return queue;
+}
+
+/* Greatest = first to be dropped: the last lane, the least priority, the youngest. */
+static uint64_t
+drop_key(const struct pl_lane *lane, const struct pl_job *job)
+{
+    uint64_t rank = lane->config.priority < 0xff ? lane->config.priority : 0xff;
+    uint64_t key = rank << 56 | (job->order >> 56) << 53 | (job->order & ((1ull << 53) - 1));
+    return ~key;
+}
+
+bool
+pl_job_enqueue(struct pl_core *core, struct pl_job *job)
+{
+    struct pl_lane *lane = pl_lane_of(core, job);
+    struct pl_pool *pool = pl_pool_of(core, job);
+    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_type_at(core, job->type)->mask);
+    if (queue == NULL)
+        return false;
+    struct pl_heap heap = pl_heap_queue(core, queue);
+    job->queue = (uint16_t)pl_queue_index(core, queue);
+    pl_heap_push(&heap, pl_policy_key(lane->config.policy, job), pl_job_index(core, job));
+    lane->waiting[job->order >> 56]++;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0)
+        pool->solo_count++;
+    if (pool->overflow == PL_OVERFLOW_DROP_LOWEST) {
+        struct pl_heap drop = pl_heap_drop(core, pool);
+        pl_heap_push(&drop, drop_key(lane, job), pl_job_index(core, job));
+    }
+    return true;
+}
+
+void
+pl_job_dequeue(struct pl_core *core, struct pl_job *job)
+{
+    struct pl_lane *lane = pl_lane_of(core, job);
+    struct pl_pool *pool = pl_pool_of(core, job);
+    struct pl_heap heap = pl_heap_queue(core, pl_queue_at(core, job->queue));
+    pl_heap_remove(&heap, job->pos);
+    lane->waiting[job->order >> 56]--;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0)
+        pool->solo_count--;
+    if (pool->overflow == PL_OVERFLOW_DROP_LOWEST) {
+        struct pl_heap drop = pl_heap_drop(core, pool);
+        const uint32_t *pos = core->section[PL_SEC_DROP_POS];
+        pl_heap_remove(&drop, pos[pl_job_index(core, job)]);
+    }
+}
+
+/* ---- boot timers: deadline of everything that waits, run_at of what is delayed ---- */
+
+void
+pl_job_timer_clear(struct pl_core *core, struct pl_job *job)
+{
+    if (job->timer == 0)
+        return;
+    struct pl_heap heap = pl_heap_timer(core, true);
+    pl_heap_remove(&heap, job->timer);
+}
+
+void
+pl_job_timer_set(struct pl_core *core, struct pl_job *job)
+{
+    pl_time due = job->deadline;
+    if (pl_job_state_of(job) == PL_JOB_DELAYED && (due == 0 || job->when < due))
+        due = job->when;
+    pl_job_timer_clear(core, job);
+    if (due == 0)
+        return;
+    struct pl_heap heap = pl_heap_timer(core, true);
+    pl_heap_push(&heap, due > 0 ? (uint64_t)due : 0, pl_job_index(core, job));
+}
+
+void
+pl_job_leave(struct pl_core *core, struct pl_job *job)
+{
+    enum pl_job_state state = pl_job_state_of(job);
+    if (state == PL_JOB_QUEUED && (job->bits & PL_JOB_BIT_UNPERSISTED) == 0)
+        pl_job_dequeue(core, job);
+    if (state == PL_JOB_RETRYING) {
+        struct pl_heap heap = pl_heap_timer(core, false);
+        pl_heap_remove(&heap, job->pos);
+    }
+    pl_job_timer_clear(core, job);
+}
+
+void
+pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
+{
+    pl_word_open(&job->word);
+    job->when = core->header->now_mono;
+    pl_job_set_state(core, job, PL_JOB_QUEUED);
+    pl_word_close(&job->word);
+    if ((job->bits & PL_JOB_BIT_UNPERSISTED) == 0 && !pl_job_enqueue(core, job)) {
+        /* the queue records ran out: wait a little and try again, as a retry does */
+        struct pl_heap heap = pl_heap_timer(core, false);
+        pl_word_open(&job->word);
+        job->when = core->header->now_mono + PL_NS_PER_S;
+        pl_job_set_state(core, job, PL_JOB_RETRYING);
+        pl_word_close(&job->word);
+        pl_heap_push(&heap, (uint64_t)job->when, pl_job_index(core, job));
+        pl_job_timer_set(core, job);
+        return;
+    }
+    pl_job_timer_set(core, job);
+    pl_pool_of(core, job)->dirty = 1;
+    if (tell)
+        pl_act_event(core, PL_CEV_QUEUED, job);
+}
+
+static enum pl_core_event
+end_event(enum pl_outcome outcome)
+{
+    switch (outcome) {
+    case PL_OUTCOME_SUCCEEDED:
+        return PL_CEV_COMPLETED;
+    case PL_OUTCOME_CANCELLED:
+        return PL_CEV_CANCELLED;
+    case PL_OUTCOME_EXPIRED:
+        return PL_CEV_EXPIRED;
+    case PL_OUTCOME_DROPPED:
+        return PL_CEV_DROPPED;
+    case PL_OUTCOME_NONE:
+    case PL_OUTCOME_FAILED:
+    case PL_OUTCOME_CRASHED:
+    case PL_OUTCOME_TIMED_OUT:
+        break;
+    }
+    return PL_CEV_FAILED;
+}
+
+/* @ran: worker, slot, run_ns, who of the run that just ended; NULL for a job that waits. */
+void
+pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, enum pl_reason reason,
+           const struct pl_action *ran)
+{
+    struct pl_stat *pool = &pl_pool_of(core, job)->stat, *lane = &pl_lane_of(core, job)->stat;
+    pl_time now = core->header->now_mono, since = job->when;
+    bool waited = pl_job_state_of(job) == PL_JOB_QUEUED;
+    if (ran == NULL)
+        pl_job_leave(core, job);
+    pl_word_open(&job->word);
+    job->when = now;
+    job->pos = 0;
+    job->queue = (uint16_t)((uint32_t)outcome << 8 | (uint32_t)reason);
+    pl_job_set_state(core, job, PL_JOB_ENDED);
+    pl_word_close(&job->word);
+    pool->finished[outcome]++;
+    lane->finished[outcome]++;
+    if (ran != NULL) {
+        pl_stat_completion(pool, now);
+        pl_stat_completion(lane, now);
+    }
+    struct pl_action *act = pl_act(core, PL_ACT_ENDED, job);
+    act->outcome = (uint8_t)outcome;
+    act->reason = (uint8_t)reason;
+    if (ran != NULL) {
+        act->worker = ran->worker;
+        act->slot = ran->slot;
+        act->run_ns = ran->run_ns;
+        act->who = ran->who;
+    } else if (waited) {
+        act->wait_ns = now - since;
+    }
+    pl_act_event(core, end_event(outcome), job);
+    core->out->action[core->out->count - 1].outcome = (uint8_t)outcome;
+    core->out->action[core->out->count - 1].reason = (uint8_t)reason;
+}

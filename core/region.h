@@ -1,0 +1,524 @@
+/*
+ * Inside of the region: records, sections and the accessors that never leave them.
+ *
+ * Everything is reached by index. An index out of range reads record 0 of its section instead of
+ * foreign memory, so that the looking functions are safe on a hostile region; a region of ours
+ * never holds such an index (pl_core_check() proves it).
+ *
+ * Job and run records have a sequence word: odd while the one writer changes the record. `pos`,
+ * `timer` of a job and `timer` of a run are heap positions, private to the writer, and change
+ * without it.
+ */
+#ifndef PL_CORE_REGION_H
+#define PL_CORE_REGION_H
+
+#include "base/arith.h"
+#include "base/assert.h"
+#include "base/prng.h"
+#include "core/core.h"
+
+#include <stdatomic.h>
+
+#define PL_CORE_MAGIC  0x3165726f43676b50u
+#define PL_CORE_LAYOUT 1u
+
+enum pl_section {
+    PL_SEC_POOL,
+    PL_SEC_LANE,
+    PL_SEC_GROUP,
+    PL_SEC_WORKER,
+    PL_SEC_RUN,
+    PL_SEC_LEVEL, /* bitmaps of workers with room, by group and number of running jobs */
+    PL_SEC_QUEUE,
+    PL_SEC_JOB,
+    PL_SEC_JOB_HASH,
+    PL_SEC_DROP_POS,
+    PL_SEC_STRING,
+    PL_SEC_STRING_HASH,
+    PL_SEC_STRING_BYTES,
+    PL_SEC_COST,
+    PL_SEC_COST_HASH,
+    PL_SEC_TYPE,
+    PL_SEC_TYPE_HASH,
+    PL_SEC_TIMER_MONO,
+    PL_SEC_TIMER_BOOT,
+    PL_SEC_DECISION,
+    PL_SEC_HEAP, /* queue_count arrays of job_count entries */
+    PL_SEC_DROP, /* pool_count arrays of job_count entries */
+    PL_SEC_COUNT
+};
+
+struct pl_core_header {
+    uint64_t magic;
+    uint32_t layout;
+    uint32_t reserved;
+    uint64_t bytes;
+    struct pl_limits limits;
+    uint32_t reserved2;
+    uint64_t seed;
+    uint64_t prng;
+    pl_time now_mono;
+    pl_time now_boot;
+    uint64_t next_seq;
+    uint64_t late_results; /* stale FINISHED that name no job any more */
+    uint32_t restored;
+    uint32_t more;
+    uint32_t pool_end, lane_end, group_end, worker_end, queue_end, job_end;
+    uint32_t job_free; /* index + 1 of the first free record, 0 none */
+    uint32_t job_used;
+    uint32_t string_end, string_bytes, type_end;
+    uint32_t cost_end, cost_free;
+    uint32_t timer_count[2]; /* mono, boot */
+    uint32_t pass;           /* number of the current pick */
+    uint64_t decision_end;   /* inputs ever recorded */
+};
+
+/* Heap entry. Heaps start at index 1; position 0 means "not in it". */
+struct pl_heap_entry {
+    uint64_t key;
+    uint32_t id;
+    uint32_t zero;
+};
+
+#define PL_TIMER_RUN 0x80000000u /* timer id: a run, not a job */
+
+enum pl_job_bit {
+    PL_JOB_STATE_MASK = 0x07,
+    PL_JOB_BIT_AT_MOST_ONCE = 0x08,
+    PL_JOB_BIT_PREEMPTIBLE = 0x10,
+    PL_JOB_BIT_SOLO = 0x20,
+    PL_JOB_BIT_UNPERSISTED = 0x40, /* QUEUED, but not in its queue until PERSISTED */
+};
+
+#define PL_ORDER_SEQ_MASK 0x00ffffffffffffffu
+
+struct pl_job {
+    _Atomic uint32_t word;
+    uint32_t gen;
+    struct pl_uuid id;
+    uint64_t order;   /* priority << 56 | arrival number */
+    pl_time deadline; /* boot, 0 none */
+    pl_time when;     /* see struct pl_job_view.since */
+    uint64_t body;
+    uint32_t pos;   /* QUEUED: in its queue; RETRYING: mono timer; RUNNING: run index; free: next */
+    uint32_t timer; /* boot heap: deadline or run_at */
+    uint32_t type;
+    uint32_t tenant;
+    uint32_t cost;
+    uint32_t uid;
+    uint32_t timeout; /* packed, see pl_timeout_pack() */
+    uint16_t lane;
+    uint16_t queue; /* ENDED: outcome << 8 | reason */
+    uint16_t attempt;
+    uint16_t retries;
+    uint16_t max_retries;
+    uint8_t crashes;
+    uint8_t bits; /* enum pl_job_bit: state in the low three */
+};
+_Static_assert(sizeof(struct pl_job) <= 96, "memory per queued job");
+_Static_assert(ATOMIC_INT_LOCK_FREE == 2, "the sequence words must be lock-free");
+
+enum pl_stop_stage { PL_STOP_NONE, PL_STOP_ASKED, PL_STOP_TERMED, PL_STOP_KILLED };
+
+struct pl_run {
+    _Atomic uint32_t word;
+    uint32_t job;
+    uint32_t job_gen; /* 0: the slot is idle */
+    uint32_t attempt;
+    pl_time started; /* mono */
+    pl_time stamp;
+    pl_time due; /* mono: time-out, or next step of the stop; 0 none */
+    uint32_t timer;
+    uint32_t cost;
+    uint32_t who;
+    uint8_t stop; /* enum pl_stop_stage */
+    uint8_t reason;
+    uint8_t no_retry; /* cancelled after its time-out was decided */
+    uint8_t zero;
+    uint32_t device_mask[PL_COST_ENTRIES_MAX];
+};
+
+struct pl_worker {
+    uint32_t gen; /* kept after GONE, so that an old one is recognised */
+    uint32_t state;
+    uint32_t group;
+    uint32_t slots;
+    uint64_t busy; /* bit per slot */
+    uint32_t running;
+    uint8_t solo;   /* runs a job alone */
+    uint8_t killed; /* KILL_WORKER sent */
+    uint8_t hold;   /* kept free of new jobs for a job that must run alone */
+    uint8_t listed; /* in its group's bitmaps */
+};
+
+struct pl_group {
+    uint32_t used;
+    uint32_t pool;
+    uint32_t bit; /* in the pool's masks */
+    uint32_t worker_count;
+    uint32_t slots;  /* of workers that take jobs */
+    uint32_t idle;   /* of them, free now */
+    uint64_t levels; /* bit r: some listed worker has r running */
+    uint32_t handle_count;
+    char name[PL_NAME_BYTES];
+    char handle[PL_GROUP_HANDLES_MAX][PL_NAME_BYTES];
+};
+
+#define PL_HIST_BUCKETS   1184 /* 32 a power of two, up to 2^41 µs */
+#define PL_RUN_WINDOW     16
+#define PL_MINUTE_SECONDS 60
+
+struct pl_hist {
+    uint64_t count, max;
+    uint64_t bucket[PL_HIST_BUCKETS];
+};
+
+struct pl_stat {
+    uint64_t submitted, rejected, started, retried, requeued, crashed_attempts, late_results;
+    uint64_t finished[8];
+    uint64_t state[8]; /* gauges by enum pl_job_state */
+    uint32_t window_count;
+    uint32_t window_next;
+    uint64_t window_us[PL_RUN_WINDOW];
+    struct {
+        uint64_t second; /* mono seconds + 1 */
+        uint64_t count;
+    } minute[PL_MINUTE_SECONDS];
+    struct pl_hist wait, run;
+};
+
+struct pl_device {
+    uint64_t capacity, used, peak;
+};
+
+struct pl_kind {
+    char name[PL_NAME_BYTES];
+    uint64_t capacity, used, peak;
+    uint32_t device_count;
+    uint32_t zero;
+    struct pl_device device[PL_KIND_DEVICES_MAX];
+};
+
+struct pl_pool {
+    uint32_t used;
+    uint8_t state, overflow, has_default_cost, dirty;
+    uint16_t flags;
+    uint16_t has_reserve;
+    uint32_t kind_count;
+    uint32_t max_queue_depth, crash_limit, eta_window;
+    uint32_t lane_first; /* index + 1, in serving order */
+    uint32_t default_lane;
+    uint32_t default_cost; /* interned, always there */
+    uint32_t lane_count, group_count;
+    uint32_t solo_count; /* waiting jobs that must run alone */
+    uint32_t drop_count; /* entries of its drop heap */
+    uint32_t solo_held;  /* some worker is held for one of them */
+    pl_time default_timeout, grace_ask, grace_term;
+    uint64_t group_mask;
+    uint32_t group[PL_POOL_GROUPS_MAX];
+    char name[PL_NAME_BYTES];
+    char default_lane_name[PL_NAME_BYTES];
+    struct pl_cost config_cost;
+    struct pl_kind kind[PL_POOL_KINDS_MAX];
+    struct pl_stat stat;
+};
+
+struct pl_lane {
+    uint32_t used;
+    uint32_t next;        /* index + 1, in serving order */
+    uint32_t queue_first; /* index + 1 */
+    uint32_t running;
+    uint32_t unit_grant, slot_grant;         /* what of min_concurrency is really reserved */
+    uint32_t default_cost;                   /* interned, always there */
+    uint32_t pressed;                        /* pressure was told, idle not yet */
+    uint32_t waiting[PL_PRIORITY_COUNT + 3]; /* in its queues, by job priority */
+    struct pl_lane_config config;
+    struct pl_stat stat;
+};
+
+struct pl_queue {
+    uint32_t used;
+    uint32_t lane;
+    uint32_t next; /* of the lane: index + 1 */
+    uint32_t count;
+    uint64_t mask; /* groups that can run its jobs */
+    uint32_t pass; /* blocked in this pick */
+    uint32_t zero;
+};
+
+struct pl_type {
+    uint32_t pool;
+    uint32_t string;
+    uint64_t mask;
+};
+
+struct pl_string {
+    uint32_t offset;
+    uint32_t len;
+};
+
+struct pl_cost_record {
+    uint32_t refs;
+    uint32_t next_free; /* index + 1 */
+    struct pl_cost cost;
+};
+
+struct pl_decision {
+    uint32_t kind;
+    uint32_t type, tenant;
+    uint32_t zero;
+    pl_time now_mono, now_boot;
+    uint64_t plain[5];         /* the union of an event without texts */
+    struct pl_restore restore; /* its texts are in type and tenant */
+};
+
+/* ---- accessors ---- */
+
+#define PL_ACCESSOR(name, type, sec, limit)                                                        \
+    static inline struct type *name(const struct pl_core *core, uint32_t index)                    \
+    {                                                                                              \
+        struct type *first = core->section[sec];                                                   \
+        return &first[index < core->limits.limit ? index : 0];                                     \
+    }
+
+PL_ACCESSOR(pl_pool_at, pl_pool, PL_SEC_POOL, pool_count)
+PL_ACCESSOR(pl_lane_at, pl_lane, PL_SEC_LANE, lane_count)
+PL_ACCESSOR(pl_group_at, pl_group, PL_SEC_GROUP, group_count)
+PL_ACCESSOR(pl_worker_at, pl_worker, PL_SEC_WORKER, worker_count)
+PL_ACCESSOR(pl_queue_at, pl_queue, PL_SEC_QUEUE, queue_count)
+PL_ACCESSOR(pl_job_of, pl_job, PL_SEC_JOB, job_count)
+PL_ACCESSOR(pl_type_at, pl_type, PL_SEC_TYPE, string_count)
+PL_ACCESSOR(pl_string_at, pl_string, PL_SEC_STRING, string_count)
+PL_ACCESSOR(pl_cost_at, pl_cost_record, PL_SEC_COST, cost_count)
+
+static inline uint32_t
+pl_run_count(const struct pl_core *core)
+{
+    return core->limits.worker_count * core->limits.slots_per_worker;
+}
+
+static inline struct pl_run *
+pl_run_at(const struct pl_core *core, uint32_t index)
+{
+    struct pl_run *first = core->section[PL_SEC_RUN];
+    return &first[index < pl_run_count(core) ? index : 0];
+}
+
+static inline enum pl_job_state
+pl_job_state_of(const struct pl_job *job)
+{
+    return (enum pl_job_state)(job->bits & PL_JOB_STATE_MASK);
+}
+
+static inline uint32_t
+pl_job_index(const struct pl_core *core, const struct pl_job *job)
+{
+    return (uint32_t)(job - (struct pl_job *)core->section[PL_SEC_JOB]);
+}
+
+static inline uint32_t
+pl_lane_index(const struct pl_core *core, const struct pl_lane *lane)
+{
+    return (uint32_t)(lane - (struct pl_lane *)core->section[PL_SEC_LANE]);
+}
+
+static inline uint32_t
+pl_pool_index(const struct pl_core *core, const struct pl_pool *pool)
+{
+    return (uint32_t)(pool - (struct pl_pool *)core->section[PL_SEC_POOL]);
+}
+
+static inline uint32_t
+pl_queue_index(const struct pl_core *core, const struct pl_queue *queue)
+{
+    return (uint32_t)(queue - (struct pl_queue *)core->section[PL_SEC_QUEUE]);
+}
+
+static inline struct pl_lane *
+pl_lane_of(const struct pl_core *core, const struct pl_job *job)
+{
+    return pl_lane_at(core, job->lane);
+}
+
+static inline struct pl_pool *
+pl_pool_of(const struct pl_core *core, const struct pl_job *job)
+{
+    return pl_pool_at(core, pl_lane_of(core, job)->config.pool);
+}
+
+static inline struct pl_ref
+pl_job_ref(const struct pl_core *core, const struct pl_job *job)
+{
+    return (struct pl_ref){pl_job_index(core, job), job->gen};
+}
+
+/* The record becomes odd before its first change … */
+static inline void
+pl_word_open(_Atomic uint32_t *word)
+{
+    /* relaxed: the writer's own word */
+    uint32_t value = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, value + 1, memory_order_relaxed);
+    /* fence: the odd word is visible before any change; pairs with the reader's second load */
+    atomic_thread_fence(memory_order_release);
+}
+
+/* … and even after its last. */
+static inline void
+pl_word_close(_Atomic uint32_t *word)
+{
+    uint32_t value = atomic_load_explicit(word, memory_order_relaxed);
+    /* release: the changes are visible before the even word; pairs with the reader's first load */
+    atomic_store_explicit(word, value + 1, memory_order_release);
+}
+
+static inline void
+pl_zero(void *to, size_t bytes)
+{
+    __builtin_memset(to, 0, bytes);
+}
+
+/* ---- heaps (heap.c) ---- */
+
+struct pl_heap {
+    struct pl_heap_entry *entry; /* entry[1..*count] */
+    uint32_t *count;
+    uint8_t *pos; /* position of id i: the uint32_t at pos + i * stride */
+    size_t stride;
+    uint8_t *run_pos; /* for ids with PL_TIMER_RUN */
+};
+
+void pl_heap_push(const struct pl_heap *heap, uint64_t key, uint32_t id);
+void pl_heap_remove(const struct pl_heap *heap, uint32_t pos);
+struct pl_heap pl_heap_queue(const struct pl_core *core, const struct pl_queue *queue);
+struct pl_heap pl_heap_timer(const struct pl_core *core, bool boot);
+struct pl_heap pl_heap_drop(const struct pl_core *core, const struct pl_pool *pool);
+/* Number of entries with a smaller key; visits only those and their children. */
+uint64_t pl_heap_rank(const struct pl_heap *heap, uint64_t key);
+
+/* ---- interning (intern.c) ---- */
+
+/* Return: id, or PL_INDEX_NONE (full, or not there). */
+uint32_t pl_string_find(const struct pl_core *core, struct pl_str text);
+uint32_t pl_string_intern(struct pl_core *core, struct pl_str text);
+uint32_t pl_type_find(const struct pl_core *core, uint32_t pool, struct pl_str text);
+uint32_t pl_type_intern(struct pl_core *core, uint32_t pool, struct pl_str text, uint64_t mask);
+uint32_t pl_cost_intern(struct pl_core *core, const struct pl_cost *cost); /* takes a reference */
+void pl_cost_unref(struct pl_core *core, uint32_t cost);
+uint64_t pl_type_mask(const struct pl_core *core, uint32_t pool, struct pl_str type);
+bool pl_glob_match(const char *glob, struct pl_str text);
+bool pl_str_is(struct pl_str text, const char *name);
+
+/* ---- ledger (ledger.c) ---- */
+
+/* Return: true and the device masks when @cost fits now; with @reserve beside the reservations of
+ * lanes other than @lane. */
+bool pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool,
+                    const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
+                    uint32_t *ret_mask, uint16_t *ret_kind);
+void pl_ledger_take(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
+void pl_ledger_give(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
+/* Could it ever fit? Return: 0, or false with kind, limit and need. */
+bool pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
+                        uint64_t *ret_limit, uint64_t *ret_need);
+/* Scalar pools: one entry, the sum. Return: false when it does not fit into 64 bits or names an
+ * unknown kind (ret_kind). */
+bool pl_ledger_normalise(const struct pl_pool *pool, const struct pl_cost *cost,
+                         struct pl_cost *ret_cost, uint16_t *ret_kind);
+void pl_reserve_recompute(struct pl_core *core, struct pl_pool *pool);
+bool pl_slots_allowed(const struct pl_core *core, const struct pl_pool *pool,
+                      const struct pl_lane *lane, uint32_t group_bit);
+
+/* ---- jobs (job.c) ---- */
+
+struct pl_job *pl_job_get(const struct pl_core *core, struct pl_ref ref); /* NULL: stale */
+struct pl_job *pl_job_alloc(struct pl_core *core);                        /* NULL: full */
+void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
+void pl_job_free(struct pl_core *core, struct pl_job *job);
+void pl_job_hash_insert(struct pl_core *core, const struct pl_job *job);
+void pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state);
+/* Into its queue. Return: false when no queue record is left. */
+bool pl_job_enqueue(struct pl_core *core, struct pl_job *job);
+void pl_job_dequeue(struct pl_core *core, struct pl_job *job);
+void pl_job_timer_set(struct pl_core *core, struct pl_job *job); /* boot timer of its state */
+void pl_job_timer_clear(struct pl_core *core, struct pl_job *job);
+void pl_job_leave(struct pl_core *core,
+                  struct pl_job *job); /* out of queue, retry and boot timer */
+void pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell);
+void pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome,
+                enum pl_reason reason, const struct pl_action *ran);
+uint32_t pl_timeout_pack(pl_time timeout);
+pl_time pl_timeout_unpack(uint32_t packed);
+uint64_t pl_pool_waiting(const struct pl_stat *stat); /* accepted, neither running nor ended */
+struct pl_queue *pl_queue_for(struct pl_core *core, uint32_t lane, uint64_t mask);
+
+/* ---- dispatch (dispatch.c) ---- */
+
+enum pl_pick_result {
+    PL_PICK_NONE,    /* nothing that may start */
+    PL_PICK_BLOCKED, /* ->job lacks units of ->kind: the pool waits */
+    PL_PICK_JOB,
+    PL_PICK_EXPIRED, /* ->job is past its deadline */
+};
+
+struct pl_pick {
+    struct pl_job *job;
+    uint32_t worker;
+    uint16_t kind;
+    uint32_t mask[PL_COST_ENTRIES_MAX];
+};
+
+enum pl_pick_result pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass,
+                                 struct pl_pick *ret_pick);
+void pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick);
+void pl_dispatch_all(struct pl_core *core);
+bool pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool,
+                      const struct pl_lane *lane, uint64_t mask, bool solo, uint32_t *ret_worker);
+void pl_worker_list(struct pl_core *core, uint32_t index); /* recompute its place */
+void pl_solo_holds(struct pl_core *core, struct pl_pool *pool);
+
+/* ---- runs (run.c) ---- */
+
+void pl_run_stop(struct pl_core *core, struct pl_run *run, enum pl_reason reason, uint32_t who);
+void pl_run_timer(struct pl_core *core, uint32_t run_index);
+void pl_run_timer_set(struct pl_core *core, struct pl_run *run, pl_time due);
+int pl_run_finished(struct pl_core *core, const struct pl_event *ev);
+int pl_run_started(struct pl_core *core, const struct pl_event *ev);
+int pl_worker_ready(struct pl_core *core, const struct pl_event *ev);
+int pl_worker_drain(struct pl_core *core, struct pl_ref ref);
+int pl_worker_gone(struct pl_core *core, const struct pl_event *ev);
+struct pl_worker *pl_worker_get(const struct pl_core *core, struct pl_ref ref);
+
+/* ---- submit (submit.c), configuration (config.c) ---- */
+
+int pl_submit(struct pl_core *core, const struct pl_spec *spec);
+int pl_restore_job(struct pl_core *core, const struct pl_restore *restore);
+int pl_config_pool(struct pl_core *core, const struct pl_pool_config *cfg);
+int pl_config_lane(struct pl_core *core, const struct pl_lane_config *cfg);
+int pl_config_group(struct pl_core *core, const struct pl_group_config *cfg);
+int pl_remove_pool(struct pl_core *core, uint32_t index);
+int pl_remove_lane(struct pl_core *core, uint32_t index);
+int pl_remove_group(struct pl_core *core, uint32_t index);
+int pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit,
+              uint64_t value);
+
+/* ---- statistics (stats.c), estimates (explain.c) ---- */
+
+void pl_hist_add(struct pl_hist *hist, uint64_t value);
+void pl_stat_completion(struct pl_stat *stat, pl_time now_mono);
+void pl_stat_run(struct pl_stat *stat, uint64_t us);
+uint64_t pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono);
+pl_time pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
+               uint64_t mask, uint64_t position, uint8_t *ret_source);
+uint64_t pl_position_new(const struct pl_core *core, const struct pl_job *job);
+void pl_decision_record(struct pl_core *core, const struct pl_event *ev);
+
+/* ---- actions ---- */
+
+/* NULL never: the step keeps room (see step.c). */
+struct pl_action *pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job);
+void pl_act_event(struct pl_core *core, enum pl_core_event event, const struct pl_job *job);
+void pl_lane_pressure(struct pl_core *core, struct pl_lane *lane);
+bool pl_act_room(const struct pl_core *core, uint32_t count);
+
+#endif
