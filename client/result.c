@@ -1,0 +1,230 @@
+/* What a job left behind: one allocation with the struct, the texts, and a copy of the bytes. */
+#include "client/connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct pl_result {
+    struct pl_rep_outcome outcome; /* views into `raw` */
+    char *error, *reason, *pool, *type, *worker;
+    char *raw;
+};
+
+static char *
+dup_text(struct pl_str text)
+{
+    return text.data == NULL ? calloc(1, 1) : strndup(text.data, text.len);
+}
+
+int
+pl_result_new(struct pl_str map, struct pl_result **ret_result)
+{
+    struct pl_result *result = calloc(1, sizeof(*result));
+    int status = PL_E_NO_MEMORY;
+
+    if (result == NULL)
+        return status;
+    result->raw = malloc(map.len + 1);
+    if (result->raw == NULL)
+        goto failed;
+    memcpy(result->raw, map.data, map.len);
+    if (pl_rep_outcome_decode((struct pl_str){result->raw, map.len}, &result->outcome, NULL) != 0) {
+        status = PL_E_PROTOCOL;
+        goto failed;
+    }
+    result->error = dup_text(result->outcome.error);
+    result->reason = dup_text(result->outcome.reason);
+    result->pool = dup_text(result->outcome.pool);
+    result->type = dup_text(result->outcome.type);
+    result->worker = dup_text(result->outcome.worker);
+    if (result->error == NULL || result->reason == NULL || result->pool == NULL ||
+        result->type == NULL || result->worker == NULL)
+        goto failed;
+    *ret_result = result;
+    return PL_OK;
+failed:
+    pl_result_free(result);
+    return status;
+}
+
+void
+pl_result_free(struct pl_result *result)
+{
+    if (result == NULL)
+        return;
+    free(result->error);
+    free(result->reason);
+    free(result->pool);
+    free(result->type);
+    free(result->worker);
+    free(result->raw);
+    free(result);
+}
+
+void
+pl_results_free(struct pl_result **results, size_t count)
+{
+    if (results == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        pl_result_free(results[i]);
+    free(results);
+}
+
+struct pl_id
+pl_result_id(const struct pl_result *result)
+{
+    struct pl_id id;
+    memcpy(id.b, result->outcome.id.b, sizeof(id.b));
+    return id;
+}
+
+int
+pl_result_outcome(const struct pl_result *result)
+{
+    return (int)result->outcome.outcome;
+}
+
+int
+pl_result_status(const struct pl_result *result)
+{
+    return pl_outcome_status((int)result->outcome.outcome);
+}
+
+struct pl_bytes
+pl_result_data(const struct pl_result *result)
+{
+    return (struct pl_bytes){result->outcome.result.data, result->outcome.result.len};
+}
+
+uint64_t
+pl_result_bytes(const struct pl_result *result)
+{
+    return result->outcome.result.data != NULL ? result->outcome.result.len
+                                               : result->outcome.result_bytes;
+}
+
+const char *
+pl_result_error(const struct pl_result *result)
+{
+    return result->error;
+}
+
+const char *
+pl_result_reason(const struct pl_result *result)
+{
+    return result->reason;
+}
+
+const char *
+pl_result_pool(const struct pl_result *result)
+{
+    return result->pool;
+}
+
+const char *
+pl_result_type(const struct pl_result *result)
+{
+    return result->type;
+}
+
+const char *
+pl_result_worker(const struct pl_result *result)
+{
+    return result->worker;
+}
+
+uint32_t
+pl_result_attempt(const struct pl_result *result)
+{
+    return result->outcome.attempt;
+}
+
+int
+pl_result_exit_code(const struct pl_result *result)
+{
+    return result->outcome.exit_code;
+}
+
+int
+pl_result_signal(const struct pl_result *result)
+{
+    return result->outcome.signal;
+}
+
+int64_t
+pl_result_submitted_unix_ms(const struct pl_result *result)
+{
+    return result->outcome.submitted_at_ms;
+}
+
+int64_t
+pl_result_started_unix_ms(const struct pl_result *result)
+{
+    return result->outcome.started_at_ms;
+}
+
+int64_t
+pl_result_finished_unix_ms(const struct pl_result *result)
+{
+    return result->outcome.finished_at_ms;
+}
+
+/* ---- mailbox: a list of them ---- */
+
+static int
+take_messages(struct pl_str list, struct pl_result ***ret_results, size_t *ret_count)
+{
+    struct pl_mp_iter iter;
+    struct pl_result **results;
+    struct pl_str raw;
+    size_t count = 0;
+    int status = PL_OK;
+
+    if (pl_mp_list_open(list, &iter) != 0)
+        return PL_E_PROTOCOL;
+    results = calloc(iter.count + 1u, sizeof(struct pl_result *));
+    if (results == NULL)
+        return PL_E_NO_MEMORY;
+    while (status == PL_OK && pl_mp_list_next(&iter, &raw)) {
+        status = pl_result_new(raw, &results[count]);
+        if (status == PL_OK)
+            count++;
+    }
+    if (status != PL_OK) {
+        pl_results_free(results, count);
+        return status;
+    }
+    *ret_results = results;
+    *ret_count = count;
+    return PL_OK;
+}
+
+int
+pl_mailbox_fetch(struct pl_client *client, const struct pl_mailbox_query *user_query,
+                 struct pl_result ***ret_results, size_t *ret_count)
+{
+    struct pl_mailbox_query query;
+    struct pl_req_mailbox_fetch req;
+    struct pl_rep_mailbox_fetch reply;
+    struct pl_str raw;
+    int status;
+
+    pl_client_copy_in(&query, sizeof(query), user_query);
+    pl_req_mailbox_fetch_init(&req);
+    req.tenant = pl_client_text(query.tenant);
+    req.user = pl_client_text(query.user);
+    req.session = pl_client_text(query.session);
+    req.since_ms = query.since_unix_ms;
+    req.limit = query.limit;
+    req.no_result = query.no_result;
+    status = pl_connection_call(client, PL_METHOD_MAILBOX_FETCH, &pl_req_mailbox_fetch_schema, &req,
+                                -1, &raw);
+    if (status != PL_OK)
+        return status;
+    status = PL_E_PROTOCOL;
+    if (pl_rep_mailbox_fetch_decode(raw, &reply, NULL) == 0)
+        status = take_messages(reply.messages, ret_results, ret_count);
+    free((void *)(uintptr_t)raw.data);
+    return status == PL_OK ? PL_OK : pl_client_fail(client, status, NULL);
+}
