@@ -1,0 +1,309 @@
+#include "supervisor/guard/guard.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "util/fd.h"
+#include "util/log.h"
+#include "util/proc.h"
+
+/* Sends one message. Return: true when the socket took it (or is past taking anything, in which
+ * case the supervisor's death follows). */
+static bool
+say(struct guard *g, void *message, uint32_t kind, size_t bytes, int fd)
+{
+    struct pl_guard_head head = {.kind = kind, .bytes = (uint32_t)bytes};
+    ssize_t n;
+
+    memcpy(message, &head, sizeof(head));
+    n = pl_fd_send(g->super.socket, message, bytes, &fd, fd >= 0 ? 1 : 0);
+    /* ETOOMANYREFS: too many descriptors on their way; they are taken like bytes are */
+    return n != -EAGAIN && n != -ETOOMANYREFS && n != -ENOBUFS;
+}
+
+static bool
+say_worker(struct guard *g, uint32_t kind, const struct child *child, int value, int fd)
+{
+    struct pl_guard_worker message = {
+        .worker = child->worker, .gen = child->gen, .value = value, .killed = child->killed};
+
+    return say(g, &message, kind, sizeof(message), fd);
+}
+
+static bool
+say_head(struct guard *g)
+{
+    struct pl_guard_welcome message = {.epoch = g->super.epoch,
+                                       .guard_start = g->self_start,
+                                       .guard_pid = g->self,
+                                       .fd_count = 1 + guard_held_count(g),
+                                       .cgroup = g->cgroup_base >= 0 ? 1 : 0};
+
+    memcpy(message.boot_id, g->boot_id, sizeof(message.boot_id));
+    return say(g, &message, PL_GUARD_WELCOME, sizeof(message), -1);
+}
+
+/* The supervisor sends nothing before WELCOME_END, so the table holds still. */
+static bool
+say_welcome(struct guard *g)
+{
+    struct super *s = &g->super;
+    struct pl_guard_fd message = {.fd_kind = PL_GUARD_FD_LISTENER};
+    struct pl_guard_head end;
+
+    if (s->welcome_done)
+        return true;
+    if (!s->welcome_said && !(s->welcome_said = say_head(g)))
+        return false;
+    if (!s->listener_said &&
+        !(s->listener_said = say(g, &message, PL_GUARD_FD_IS, sizeof(message), g->listener)))
+        return false;
+    for (; s->welcome_next < PL_GUARD_HELD_MAX; s->welcome_next++) {
+        const struct held *held = &g->held[s->welcome_next];
+
+        message =
+            (struct pl_guard_fd){.key = held->key, .gen = held->gen, .fd_kind = PL_GUARD_FD_HELD};
+        if (held->fd >= 0 && !say(g, &message, PL_GUARD_FD_IS, sizeof(message), held->fd))
+            return false;
+    }
+    s->welcome_done = say(g, &end, PL_GUARD_WELCOME_END, sizeof(end), -1);
+    return s->welcome_done;
+}
+
+static bool
+say_child(struct guard *g, struct child *child)
+{
+    if (child->tell_spawned) {
+        if (!say_worker(g, PL_GUARD_SPAWNED, child, child->pid, child->pidfd))
+            return false;
+        child->tell_spawned = false;
+    }
+    if (child->tell_exited) {
+        if (!say_worker(g, PL_GUARD_EXITED, child, child->status, -1))
+            return false;
+        child->tell_exited = false;
+    }
+    if (child->tell_stuck) {
+        if (!say_worker(g, PL_GUARD_TREE_STUCK, child, child->stuck_pid, -1))
+            return false;
+        child->tell_stuck = false;
+    }
+    if (child->state == CHILD_GONE) {
+        if (!say_worker(g, PL_GUARD_TREE_GONE, child, child->status, -1))
+            return false;
+        guard_child_free(child);
+    } else if (child->state == CHILD_FAILED) {
+        if (!say_worker(g, PL_GUARD_SPAWN_FAILED, child, child->error, -1))
+            return false;
+        guard_child_free(child);
+    }
+    return true;
+}
+
+static bool
+say_rest(struct guard *g)
+{
+    while (g->hold_refused_count > 0) {
+        struct pl_guard_hold *refused = &g->hold_refused[g->hold_refused_count - 1];
+
+        if (!say(g, refused, PL_GUARD_HOLD_FAILED, sizeof(*refused), -1))
+            return false;
+        g->hold_refused_count--;
+    }
+    if (g->terminate != 0) {
+        struct pl_guard_worker message = {.value = g->terminate};
+
+        if (!say(g, &message, PL_GUARD_TERMINATE, sizeof(message), -1))
+            return false;
+        g->terminate = 0;
+    }
+    return true;
+}
+
+static bool
+say_all(struct guard *g)
+{
+    if (!say_welcome(g))
+        return false;
+    for (uint32_t i = 0; i < PL_GUARD_WORKERS_MAX; i++) {
+        struct child *child = &g->children[i];
+
+        if (child->state != CHILD_FREE && !child->abandoned && !say_child(g, child))
+            return false;
+    }
+    return say_rest(g);
+}
+
+void
+guard_talk_flush(struct guard *g)
+{
+    bool blocked;
+
+    if (g->super.socket < 0 || g->super.state != SUPER_RUNNING)
+        return;
+    blocked = !say_all(g);
+    if (blocked != g->super.write_watched) {
+        struct epoll_event event = {.events = blocked ? EPOLLIN | EPOLLOUT : EPOLLIN,
+                                    .data.u64 = (uint64_t)WATCH_SUPERVISOR << 32};
+
+        (void)epoll_ctl(g->epoll_fd, EPOLL_CTL_MOD, g->super.socket, &event);
+        g->super.write_watched = blocked;
+    }
+}
+
+struct incoming {
+    union {
+        struct pl_guard_head head;
+        struct pl_guard_worker worker;
+        struct pl_guard_hold hold;
+        struct pl_guard_spawn spawn;
+        char bytes[PL_GUARD_MESSAGE_BYTES];
+    } u;
+    size_t bytes;
+    int fds[PL_GUARD_FDS_MAX];
+    size_t fd_count;
+};
+
+static bool
+has_shape(const struct incoming *in, size_t bytes, size_t fd_count)
+{
+    return in->bytes == bytes && in->fd_count == fd_count;
+}
+
+static int
+do_hold(struct guard *g, struct incoming *in)
+{
+    struct pl_guard_hold *hold = &in->u.hold;
+    int r = guard_hold(g, hold->key, hold->gen, in->fds[0]);
+
+    in->fd_count = 0;
+    if (r == 0)
+        return 0;
+    pl_log(PL_LOG_ERROR, "no room for another held descriptor", PL_F_UINT("key", hold->key));
+    hold->error = -r;
+    if (g->hold_refused_count < HOLD_REFUSED_MAX)
+        g->hold_refused[g->hold_refused_count++] = *hold;
+    return 0;
+}
+
+static int
+do_spawn(struct guard *g, struct incoming *in)
+{
+    int r;
+
+    r = guard_spawn(g, in->u.bytes, in->bytes, in->fds);
+    in->fd_count = 0;
+    if (r == -ENOSPC) { /* no table entry can carry the news: say it now, or the log must do */
+        struct child refused = {.worker = in->u.spawn.worker, .gen = in->u.spawn.gen};
+
+        (void)say_worker(g, PL_GUARD_SPAWN_FAILED, &refused, EAGAIN, -1);
+        return 0;
+    }
+    return r;
+}
+
+static int
+do_publish(struct guard *g, struct incoming *in)
+{
+    int r = guard_publish_state(g, in->fds[0]);
+
+    in->fd_count = 0;
+    if (r < 0)
+        pl_log(PL_LOG_ERROR, "the state cannot be published", PL_F_ERRNO("error", r));
+    return 0;
+}
+
+static void
+do_signal(struct guard *g, const struct pl_guard_worker *message)
+{
+    struct child *child = guard_child_find(g, message->worker, message->gen);
+
+    if (child != NULL && !child->reaped && child->pidfd >= 0)
+        (void)pl_proc_pidfd_signal(child->pidfd, message->value);
+}
+
+static void
+do_kill(struct guard *g, const struct pl_guard_worker *message, pl_time now)
+{
+    struct child *child = guard_child_find(g, message->worker, message->gen);
+
+    if (child != NULL)
+        guard_tree_end(g, child, now);
+}
+
+/* Return: 0, or -EPROTO for a message that no supervisor of ours sends. */
+static int
+handle(struct guard *g, struct incoming *in, bool peer_is_dead, pl_time now)
+{
+    if (in->bytes < sizeof(struct pl_guard_head) || in->u.head.bytes != in->bytes)
+        return -EPROTO;
+    switch (in->u.head.kind) {
+    case PL_GUARD_SPAWN:
+        if (in->bytes < sizeof(struct pl_guard_spawn) || in->fd_count != PL_GUARD_SPAWN_FDS)
+            return -EPROTO;
+        return peer_is_dead || g->super.state != SUPER_RUNNING ? 0 : do_spawn(g, in);
+    case PL_GUARD_SIGNAL:
+    case PL_GUARD_KILL_TREE:
+        if (!has_shape(in, sizeof(struct pl_guard_worker), 0))
+            return -EPROTO;
+        if (in->u.head.kind == PL_GUARD_SIGNAL)
+            do_signal(g, &in->u.worker);
+        else
+            do_kill(g, &in->u.worker, now);
+        return 0;
+    case PL_GUARD_HOLD:
+        return has_shape(in, sizeof(struct pl_guard_hold), 1) ? do_hold(g, in) : -EPROTO;
+    case PL_GUARD_RELEASE:
+        if (!has_shape(in, sizeof(struct pl_guard_hold), 0))
+            return -EPROTO;
+        guard_release(g, in->u.hold.key, in->u.hold.gen);
+        return 0;
+    case PL_GUARD_PUBLISH_STATE:
+        return has_shape(in, sizeof(struct pl_guard_head), 1) ? do_publish(g, in) : -EPROTO;
+    case PL_GUARD_READY:
+    case PL_GUARD_STOPPED:
+        if (!has_shape(in, sizeof(struct pl_guard_head), 0))
+            return -EPROTO;
+        if (in->u.head.kind == PL_GUARD_READY)
+            guard_super_ready(g);
+        else
+            g->super.stopped = true;
+        return 0;
+    default:
+        return -EPROTO;
+    }
+}
+
+void
+guard_talk_receive(struct guard *g, bool peer_is_dead, pl_time now)
+{
+    static struct incoming in;
+
+    while (g->super.socket >= 0) {
+        ssize_t n = pl_fd_receive(g->super.socket, in.u.bytes, sizeof(in.u.bytes), in.fds,
+                                  PL_GUARD_FDS_MAX, &in.fd_count);
+        int r;
+
+        if (n == -EAGAIN)
+            return;
+        if (n <= 0) {
+            if (!peer_is_dead) { /* it closed the socket: it dies, or it must */
+                (void)kill(g->super.pid, SIGKILL);
+                (void)epoll_ctl(g->epoll_fd, EPOLL_CTL_DEL, g->super.socket, NULL);
+            }
+            return;
+        }
+        in.bytes = (size_t)n;
+        r = handle(g, &in, peer_is_dead, now);
+        for (size_t i = 0; i < in.fd_count; i++)
+            close(in.fds[i]);
+        if (r < 0 && !peer_is_dead) {
+            pl_log(PL_LOG_ERROR, "the supervisor sent nonsense: ending it",
+                   PL_F_UINT("kind", in.u.head.kind), PL_F_UINT("bytes", in.bytes));
+            (void)kill(g->super.pid, SIGKILL);
+            return;
+        }
+    }
+}
