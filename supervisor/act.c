@@ -1,0 +1,356 @@
+#include "supervisor/act.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "supervisor/events.h"
+#include "supervisor/follow.h"
+#include "supervisor/stop.h"
+#include "supervisor/wait.h"
+#include "supervisor/worker.h"
+#include "util/log.h"
+
+static uint8_t encoded[PL_JOB_FIXED_MAX];
+
+/* A log that cannot be written promises nothing: end here, and let the guard start a supervisor that
+ * reads what was promised. Jobs run again, none is lost. */
+static _Noreturn void
+log_is_broken(const char *what, int code)
+{
+    pl_log(PL_LOG_ERROR, "the memory log cannot be written: the supervisor ends",
+           PL_F_STR("record", what), PL_F_ERRNO("error", code));
+    exit(75);
+}
+
+static uint64_t
+append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint32_t attempt,
+       const struct pl_str *parts, size_t part_count)
+{
+    struct pl_record head = { .job = *job,
+                              .attempt = attempt,
+                              .type = (uint8_t)type,
+                              .boot_ns = sup->now_boot,
+                              .wall_ms = sup->now_wall };
+    uint64_t location;
+    int rc = pl_memlog_append(sup->log, &head, parts, part_count, &location);
+    if (rc != PL_MEMLOG_OK)
+        log_is_broken(pl_record_type_name(type), rc);
+    return location;
+}
+
+void
+pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint32_t attempt,
+            const struct pl_job_note *note)
+{
+    size_t len = 0;
+    int rc = note == NULL ? 0 : pl_job_note_encode(note, encoded, sizeof(encoded), &len);
+    PL_ASSERT(rc == 0);
+    struct pl_str part = { (const char *)encoded, len };
+    append(sup, type, job, attempt, &part, 1);
+}
+
+bool
+pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record *ret_head,
+                 struct pl_job_spec *ret_spec)
+{
+    struct pl_record_view view;
+    if (pl_memlog_read(sup->log, location, false, &view) == PL_MEMLOG_OK &&
+        view.head.type == PL_RECORD_SUBMIT && pl_job_spec_decode(view.body, ret_spec) == 0) {
+        *ret_head = view.head;
+        return true;
+    }
+    pl_log(PL_LOG_ERROR, "a job's record cannot be read", PL_F_UINT("location", location));
+    return false;
+}
+
+/* ---- actions ---- */
+
+static void
+persist(struct pl_supervisor *sup, const struct pl_action *action,
+        const struct pl_step_facts *facts)
+{
+    PL_ASSERT(facts != NULL && facts->submit != NULL);
+    struct pl_job_view view;
+    int rc = pl_core_job_view(&sup->core, action->job, &view);
+    PL_ASSERT(rc == PL_CORE_OK);
+    size_t len;
+    rc = pl_job_spec_encode(facts->submit, encoded, sizeof(encoded), &len);
+    PL_ASSERT(rc == 0); /* request_submit.c encoded it once before it asked the core */
+    struct pl_str parts[2] = { { (const char *)encoded, len }, facts->submit->payload };
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, 0, parts, 2);
+    rc = pl_core_set_body(&sup->core, action->job, location);
+    PL_ASSERT(rc == PL_CORE_OK);
+}
+
+static const struct pl_run *
+run_of(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_uuid *id)
+{
+    struct pl_worker *worker = pl_worker_at(sup, action->worker);
+    if (worker == NULL || worker->runs == NULL || action->slot >= worker->slot_count)
+        return NULL;
+    const struct pl_run *run = &worker->runs[action->slot];
+    return run->job.gen != 0 && pl_uuid_equal(&run->id, id) ? run : NULL;
+}
+
+/* Word of a reason, as it is stored and shown. */
+static struct pl_str
+reason_word(const struct pl_action *action, const struct pl_step_facts *facts)
+{
+    if (facts != NULL && facts->reason_text.len > 0)
+        return facts->reason_text;
+    switch (action->reason) {
+    case PL_REASON_DISCONNECT:
+        return PL_STR("disconnect");
+    case PL_REASON_SHUTDOWN:
+        return PL_STR("shutdown");
+    case PL_REASON_INTERRUPTED:
+        return PL_STR("interrupted");
+    case PL_REASON_PREEMPTED:
+        return PL_STR("preempted");
+    case PL_REASON_OVERFLOW:
+        return PL_STR("overflow");
+    case PL_REASON_INVALID:
+        return PL_STR("invalid");
+    default:
+        return (struct pl_str){ NULL, 0 };
+    }
+}
+
+static struct pl_str
+error_text(const struct pl_action *action, const struct pl_step_facts *facts)
+{
+    if (action->outcome == PL_OUTCOME_SUCCEEDED)
+        return (struct pl_str){ NULL, 0 };
+    bool by_executor = action->reason == PL_REASON_EXECUTOR || action->reason == PL_REASON_RETRIES ||
+                       action->reason == PL_REASON_INVALID || action->reason == PL_REASON_CRASH ||
+                       action->reason == PL_REASON_CRASH_LIMIT ||
+                       action->reason == PL_REASON_INTERRUPTED;
+    if (by_executor && facts != NULL && facts->error.len > 0)
+        return facts->error;
+    const char *text = pl_reason_text(action->reason);
+    return (struct pl_str){ text, strlen(text) };
+}
+
+static void
+fill_result(struct pl_supervisor *sup, const struct pl_action *action,
+            const struct pl_step_facts *facts, const struct pl_job_view *view,
+            const struct pl_record *head, const struct pl_job_spec *spec,
+            struct pl_job_result *result)
+{
+    pl_job_result_init(result);
+    result->pool = spec->pool;
+    result->lane = spec->lane;
+    result->type = spec->type;
+    result->key = spec->key;
+    result->uid = spec->uid;
+    result->gid = spec->gid;
+    result->submitted_ms = head->wall_ms;
+    result->submit_lsn = head->lsn;
+    result->finished_ms = sup->now_wall;
+    result->outcome = action->outcome;
+    result->attempts = view->attempt;
+    result->wait_ns = action->wait_ns;
+    result->run_ns = action->run_ns;
+    result->reason = reason_word(action, facts);
+    result->error = error_text(action, facts);
+    const struct pl_run *run = run_of(sup, action, &view->id);
+    if (run != NULL) { /* its worker died under it: the run is still there */
+        result->started_ms = run->started_ms;
+        result->log_tail = (struct pl_str){ run->log_tail, run->log_len };
+    }
+    if (facts == NULL)
+        return;
+    result->worker = facts->worker;
+    result->worker_pid = facts->worker_pid;
+    result->signal = facts->signal;
+    if (facts->has_exit) {
+        result->flags |= PL_RESULT_HAS_EXIT;
+        result->exit_code = (uint32_t)facts->exit_code;
+    }
+    if (facts->started_ms != 0)
+        result->started_ms = facts->started_ms;
+    if (facts->log_tail.len > 0)
+        result->log_tail = facts->log_tail;
+    if (facts->log_cut)
+        result->flags |= PL_RESULT_LOG_CUT;
+    result->content_type = facts->content_type;
+    result->data = facts->data;
+}
+
+/* Texts that a plugin or client wrote may be longer than a record's fixed part takes. */
+static void
+bound(struct pl_str *text, size_t max)
+{
+    if (text->len > max)
+        text->len = max;
+}
+
+static void
+ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_step_facts *facts)
+{
+    struct pl_job_view view;
+    struct pl_record head = { .lsn = 0 };
+    static struct pl_job_spec spec;
+    static struct pl_job_result result;
+    int rc = pl_core_job_view(&sup->core, action->job, &view);
+    PL_ASSERT(rc == PL_CORE_OK);
+    uint64_t submit = view.body;
+    if (!pl_job_read_spec(sup, submit, &head, &spec))
+        pl_job_spec_init(&spec);
+    fill_result(sup, action, facts, &view, &head, &spec, &result);
+    bound(&result.error, 8192);
+    bound(&result.reason, 1024);
+    bound(&result.content_type, 256);
+    size_t len;
+    rc = pl_job_result_encode(&result, encoded, sizeof(encoded), &len);
+    PL_ASSERT(rc == 0);
+    struct pl_str parts[2] = { { (const char *)encoded, len }, result.data };
+    uint64_t location = append(sup, PL_RECORD_FINISH, &view.id, view.attempt, parts, 2);
+    rc = pl_outcome_store_put(sup->outcomes, location);
+    if (rc != 0)
+        log_is_broken("outcome index", rc);
+    /* Shown only now that it is as durable as its pool promises. */
+    pl_follow_end(sup, &view.id, &result);
+    pl_wait_end(sup, &view.id, &result);
+    if (submit != 0)
+        pl_memlog_mark_dead(sup->log, submit);
+}
+
+static void
+log_retry(struct pl_supervisor *sup, const struct pl_action *action)
+{
+    struct pl_job_view view;
+    if (pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
+        return;
+    struct pl_job_note note = { .crashes = view.crashes,
+                                .flags = PL_NOTE_FRONT,
+                                .reason = reason_word(action, NULL) };
+    if (action->delay_ns > 0) {
+        note.not_before_boot_ns = sup->now_boot + action->delay_ns;
+        note.not_before_wall_ms = sup->now_wall + action->delay_ns / PL_NS_PER_MS;
+    }
+    pl_log_note(sup, PL_RECORD_RETRY, &view.id, view.attempt, &note);
+}
+
+/* The stop decides the outcome, so it is logged when it is sent. */
+static void
+log_stop(struct pl_supervisor *sup, const struct pl_action *action)
+{
+    struct pl_job_view view;
+    if (pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
+        return;
+    struct pl_job_note note = { .outcome = action->reason == PL_REASON_TIMEOUT
+                                               ? PL_OUTCOME_TIMED_OUT
+                                               : PL_OUTCOME_CANCELLED,
+                                .by_uid = action->who,
+                                .reason = reason_word(action, NULL) };
+    pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.attempt, &note);
+}
+
+static void
+perform(struct pl_supervisor *sup, const struct pl_action *action,
+        const struct pl_step_facts *facts)
+{
+    switch ((enum pl_action_kind)action->kind) {
+    case PL_ACT_PERSIST:
+        persist(sup, action, facts);
+        return;
+    case PL_ACT_REPLY:
+        return; /* durable pools only, and none is built */
+    case PL_ACT_START:
+        pl_worker_start_job(sup, action);
+        return;
+    case PL_ACT_ASK_STOP:
+        log_stop(sup, action);
+        pl_worker_stop_job(sup, action, PL_STOP_ASK);
+        return;
+    case PL_ACT_STOP_TERM:
+        pl_worker_stop_job(sup, action, PL_STOP_TERM);
+        return;
+    case PL_ACT_KILL_WORKER: {
+        struct pl_worker *worker = pl_worker_at(sup, action->worker);
+        if (worker != NULL)
+            pl_worker_kill(sup, worker, true);
+        return;
+    }
+    case PL_ACT_ENDED:
+        ended(sup, action, facts);
+        return;
+    case PL_ACT_RETRY:
+    case PL_ACT_REQUEUED:
+        log_retry(sup, action);
+        return;
+    case PL_ACT_EVENT:
+        pl_event_of_core(sup, action, facts);
+        return;
+    }
+}
+
+/* Records of ended jobs are given back once all actions of a step are done: an EVENT behind ENDED
+ * still looks at the job. */
+static void
+forget(struct pl_supervisor *sup, const struct pl_ref *jobs, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct pl_event event = { .kind = PL_EV_FORGET,
+                                  .now_mono = sup->now,
+                                  .now_boot = sup->now_boot,
+                                  .job = jobs[i] };
+        int rc = pl_core_step(&sup->core, &event, &sup->actions);
+        PL_ASSERT(rc == PL_CORE_OK && sup->actions.count == 0);
+    }
+}
+
+static int
+step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_step_facts *facts)
+{
+    struct pl_ref ended_jobs[PL_STEP_ACTIONS_MAX];
+    uint32_t ended_count = 0;
+    event->now_mono = sup->now;
+    event->now_boot = sup->now_boot;
+    int rc = pl_core_step(&sup->core, event, &sup->actions);
+    for (uint32_t i = 0; i < sup->actions.count; i++) {
+        perform(sup, &sup->actions.action[i], facts);
+        if (sup->actions.action[i].kind == PL_ACT_ENDED)
+            ended_jobs[ended_count++] = sup->actions.action[i].job;
+    }
+    forget(sup, ended_jobs, ended_count);
+    return rc;
+}
+
+int
+pl_step_with(struct pl_supervisor *sup, struct pl_event *event, const struct pl_step_facts *facts)
+{
+    PL_ASSERT(!sup->stepping);
+    sup->stepping = true;
+    int rc = step_once(sup, event, facts);
+    struct pl_reply reply = sup->actions.reply;
+    while (sup->actions.more || pl_core_deadline(&sup->core).now) {
+        struct pl_event tick = { .kind = PL_EV_TICK };
+        step_once(sup, &tick, facts);
+    }
+    sup->reply = reply;
+    sup->stepping = false;
+    sup->stats_dirty = true;
+    if (sup->phase >= PL_SUP_DRAINING || sup->drain_count > 0)
+        pl_stop_progress(sup);
+    return rc;
+}
+
+int
+pl_step(struct pl_supervisor *sup, struct pl_event *event)
+{
+    return pl_step_with(sup, event, NULL);
+}
+
+void
+pl_step_due(struct pl_supervisor *sup)
+{
+    struct pl_core_deadline deadline = pl_core_deadline(&sup->core);
+    if (deadline.now || (deadline.mono != 0 && deadline.mono <= sup->now) ||
+        (deadline.boot != 0 && deadline.boot <= sup->now_boot)) {
+        struct pl_event tick = { .kind = PL_EV_TICK };
+        pl_step(sup, &tick);
+    }
+}

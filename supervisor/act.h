@@ -1,0 +1,56 @@
+/*
+ * Stepping the core and performing what it orders.
+ */
+#ifndef PL_SUPERVISOR_ACT_H
+#define PL_SUPERVISOR_ACT_H
+
+#include "record/job.h"
+#include "supervisor/supervisor.h"
+
+/* What the core does not carry about the event that is being stepped: PERSIST and ENDED records are
+ * written with it. All zero: nothing more is known. */
+struct pl_step_facts {
+    const struct pl_job_spec *submit; /* SUBMIT: what to log */
+    struct pl_str error;              /* why an attempt did not succeed, for people */
+    struct pl_str content_type;
+    struct pl_str log_tail;
+    struct pl_str data; /* the result */
+    struct pl_str worker;
+    struct pl_str reason_text; /* CANCEL: what the client said */
+    pl_wall started_ms;
+    pl_time run_ns;
+    bool has_exit;
+    int32_t exit_code;
+    uint32_t signal;
+    uint32_t worker_pid;
+    bool log_cut;
+};
+
+/**
+ * pl_step() - one event through the core, its actions performed
+ * @event: kind and its part; the times are filled in here
+ * @facts: NULL for none
+ *
+ * Not re-entrant: nothing that performs an action may step. The answer of a SUBMIT or CONFIG_* is
+ * in sup->reply afterwards.
+ *
+ * Return: what pl_core_step() said.
+ */
+int pl_step_with(struct pl_supervisor *sup, struct pl_event *event,
+                 const struct pl_step_facts *facts);
+int pl_step(struct pl_supervisor *sup, struct pl_event *event);
+
+/* TICKs the core when one of its clocks has come. */
+void pl_step_due(struct pl_supervisor *sup);
+
+/* The spec of a live or dead-lettered job out of the log; views are good until the next
+ * compaction. Return: false when it cannot be read (said in the log). */
+bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record *ret_head,
+                      struct pl_job_spec *ret_spec);
+
+/* Appends a small record (START, RETRY, CANCEL; HOLD and RELEASE with @note NULL). Failure is fatal: a log that
+ * cannot be written promises nothing. */
+void pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
+                 uint32_t attempt, const struct pl_job_note *note);
+
+#endif

@@ -1,0 +1,177 @@
+#include "supervisor/launch.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "supervisor/supervisor.h"
+#include "util/log.h"
+#include "util/paths.h"
+
+#define ENV_MAX 256
+
+/* A NULL-terminated list of texts that it owns. */
+struct env {
+    char *items[ENV_MAX + 1];
+    size_t count;
+    bool failed;
+};
+
+__attribute__((format(printf, 2, 3))) static void
+env_add(struct env *env, const char *format, ...)
+{
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int len = vasprintf(&text, format, args);
+    va_end(args);
+    if (len < 0 || env->count == ENV_MAX) {
+        if (len >= 0)
+            free(text);
+        env->failed = true;
+        return;
+    }
+    env->items[env->count++] = text;
+}
+
+static void
+env_pass(struct env *env, const char *name)
+{
+    const char *value = getenv(name);
+    if (value != NULL)
+        env_add(env, "%s=%s", name, value);
+}
+
+static void
+env_deinit(struct env *env)
+{
+    for (size_t i = 0; i < env->count; i++)
+        free(env->items[i]);
+}
+
+/* GPU runtimes see no device unless the group was given some. */
+static void
+add_devices(struct env *env, const struct pl_config_workers *config)
+{
+    char ids[512] = "";
+    size_t at = 0;
+    for (uint32_t i = 0; i < config->device_count; i++)
+        for (uint32_t k = 0; k < config->devices[i].ids.count && at < sizeof(ids) - 1; k++) {
+            int put = snprintf(ids + at, sizeof(ids) - at, "%s%s", at == 0 ? "" : ",",
+                               config->devices[i].ids.items[k]);
+            at += put > 0 ? (size_t)put : 0;
+        }
+    static const char *const names[] = { "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+                                         "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK" };
+    for (size_t i = 0; i < PL_ARRAY_LEN(names); i++)
+        env_add(env, "%s=%s", names[i], ids);
+}
+
+/* The plugin's configuration, with the group's own limit on output where it names none itself. */
+static void
+add_config(struct env *env, const struct pl_supervisor *sup, const struct pl_config_workers *config,
+           char *error, size_t error_bytes)
+{
+    char *text = NULL;
+    const char *missing = NULL;
+    int rc = pl_config_resolve_secrets(sup->config, config->executor.config, &text, &missing);
+    if (rc < 0) {
+        snprintf(error, error_bytes, "secret %s: %s", missing != NULL ? missing : "?",
+                 strerror(-rc));
+        env->failed = true;
+        return;
+    }
+    env_add(env, "PL_CONFIG_JSON=%s", text);
+    explicit_bzero(text, strlen(text));
+    free(text);
+}
+
+static uint32_t
+limits_of(const struct pl_config_workers *config, struct pl_guard_rlimit limits[4])
+{
+    uint32_t count = 0;
+    if (config->limits.memory > 0)
+        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_AS,
+                                                    .soft = config->limits.memory,
+                                                    .hard = config->limits.memory };
+    if (config->limits.open_files > 0)
+        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_NOFILE,
+                                                    .soft = config->limits.open_files,
+                                                    .hard = config->limits.open_files };
+    if (config->limits.processes > 0)
+        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_NPROC,
+                                                    .soft = config->limits.processes,
+                                                    .hard = config->limits.processes };
+    if (config->limits.core_set)
+        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_CORE,
+                                                    .soft = config->limits.core,
+                                                    .hard = config->limits.core };
+    return count;
+}
+
+static void
+fill_env(struct env *env, struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    const struct pl_group *group = &sup->groups[worker->group];
+    const struct pl_config_workers *config = group->config;
+    env_pass(env, "PATH");
+    env_pass(env, "HOME");
+    env_pass(env, "LANG");
+    env_pass(env, "LC_ALL");
+    env_pass(env, "TZ");
+    env_pass(env, "TMPDIR");
+    env_pass(env, "LD_LIBRARY_PATH");
+    env_pass(env, "ASAN_OPTIONS");
+    env_pass(env, "UBSAN_OPTIONS");
+    env_add(env, "PL_WORKER_NAME=%s", worker->name);
+    env_add(env, "PL_POOL=%s", sup->pools[group->pool].config->name);
+    env_add(env, "PL_GROUP=%s", config->name);
+    env_add(env, "PL_PLUGIN=%s", group->plugin_path);
+    env_add(env, "PL_STATE_DIR=%s", sup->state_dir);
+    env_add(env, "PL_WORK_DIR=%s", config->work_dir != NULL ? config->work_dir : sup->state_dir);
+    env_add(env, "PL_CONCURRENCY=%u", config->concurrency);
+    env_add(env, "PL_RUN_AS_OWNER=%d", config->run_as == PL_CONFIG_RUN_AS_OWNER);
+    add_config(env, sup, config, worker->error, sizeof(worker->error));
+    add_devices(env, config);
+    for (uint32_t i = 0; i < config->env.count; i++)
+        env_add(env, "%s", config->env.items[i]);
+}
+
+int
+pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    const struct pl_config_workers *config = sup->groups[worker->group].config;
+    char program[PL_PATH_BYTES];
+    struct pl_error err;
+    int rc = pl_paths_find_program("pl-worker", program, &err);
+    if (rc < 0)
+        return rc;
+    struct env env = { .count = 0 };
+    fill_env(&env, sup, worker);
+    const char *const argv[] = { "pl-worker", worker->name, NULL };
+    struct pl_guard_rlimit limits[4];
+    struct pl_guard_launch launch = {
+        .worker = worker->index,
+        .gen = worker->gen,
+        .program = program,
+        .directory = sup->state_dir,
+        .argv = argv,
+        .env = (const char *const *)env.items,
+        .rlimits = limits,
+        .rlimit_count = limits_of(config, limits),
+        .fds = { [PL_GUARD_SPAWN_S2W_RO] = worker->s2w_ro_fd,
+                 [PL_GUARD_SPAWN_W2S_RW] = worker->w2s_fd,
+                 [PL_GUARD_SPAWN_BELL_W] = worker->bell_worker_fd,
+                 [PL_GUARD_SPAWN_BELL_S] = worker->bell_sup_fd,
+                 [PL_GUARD_SPAWN_SOCK_W] = worker->sock_worker_fd,
+                 [PL_GUARD_SPAWN_S2W_RW] = worker->s2w_fd,
+                 [PL_GUARD_SPAWN_W2S_RO] = worker->w2s_ro_fd,
+                 [PL_GUARD_SPAWN_SOCK_S] = worker->sock_fd },
+    };
+    rc = env.failed ? -EINVAL : pl_guard_client_spawn(sup->guard, &launch);
+    env_deinit(&env);
+    return rc;
+}

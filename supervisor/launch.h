@@ -1,0 +1,12 @@
+/*
+ * What a worker process is started with: program, arguments, environment, limits.
+ */
+#ifndef PL_SUPERVISOR_LAUNCH_H
+#define PL_SUPERVISOR_LAUNCH_H
+
+#include "supervisor/worker.h"
+
+/* Asks the guard to spawn the worker with the channel it has. Return: 0 or negative errno. */
+int pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker);
+
+#endif

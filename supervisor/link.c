@@ -1,0 +1,173 @@
+#include "supervisor/link.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "supervisor/configure.h"
+#include "supervisor/stop.h"
+#include "supervisor/worker.h"
+#include "util/log.h"
+
+#define WELCOME_TIMEOUT_MS 10000
+
+struct welcome {
+    int *fds;
+    size_t count;
+    bool ended;
+};
+
+static int
+take_fd(struct pl_supervisor *sup, struct welcome *welcome, const struct pl_guard_message *message)
+{
+    if (message->u.fd_is.fd_kind == PL_GUARD_FD_LISTENER) {
+        sup->listen_fd = message->fd;
+        return 0;
+    }
+    int *grown = reallocarray(welcome->fds, welcome->count + 1, sizeof(int));
+    if (grown == NULL)
+        return -ENOMEM;
+    welcome->fds = grown;
+    welcome->fds[welcome->count++] = message->fd;
+    return 0;
+}
+
+static int
+take_welcome(struct pl_supervisor *sup, struct welcome *welcome,
+             const struct pl_guard_message *message)
+{
+    switch ((int)message->kind) {
+    case PL_GUARD_WELCOME:
+        sup->epoch = message->u.welcome.epoch;
+        sup->guard_pid = message->u.welcome.guard_pid;
+        memcpy(sup->boot_id, message->u.welcome.boot_id, sizeof(sup->boot_id));
+        return 0;
+    case PL_GUARD_FD_IS:
+        return take_fd(sup, welcome, message);
+    case PL_GUARD_WELCOME_END:
+        welcome->ended = true;
+        return 0;
+    default:
+        return 0; /* TERMINATE and the like: said again by whoever still wants it */
+    }
+}
+
+int
+pl_link_welcome(struct pl_supervisor *sup, int **ret_fds, size_t *ret_fd_count)
+{
+    struct welcome welcome = { .fds = NULL };
+    struct pollfd poll_fd = { .fd = pl_guard_client_fd(sup->guard), .events = POLLIN };
+    int rc = 0;
+    while (rc >= 0 && !welcome.ended) {
+        struct pl_guard_message message;
+        rc = pl_guard_client_receive(sup->guard, &message);
+        if (rc == PL_GUARD_RECV_MESSAGE)
+            rc = take_welcome(sup, &welcome, &message);
+        else if (rc == PL_GUARD_RECV_CLOSED)
+            rc = -EPIPE;
+        else if (rc == 0 && poll(&poll_fd, 1, WELCOME_TIMEOUT_MS) == 0)
+            rc = -ETIMEDOUT;
+    }
+    if (rc >= 0 && sup->listen_fd < 0)
+        rc = -EPROTO;
+    if (rc < 0) {
+        free(welcome.fds);
+        return rc;
+    }
+    *ret_fds = welcome.fds;
+    *ret_fd_count = welcome.count;
+    return 0;
+}
+
+static void
+terminate(struct pl_supervisor *sup, int signo)
+{
+    if (signo == SIGHUP)
+        sup->reload_wanted = true;
+    else
+        pl_stop_begin(sup, sup->phase >= PL_SUP_DRAINING ? PL_STOP_NOW : PL_STOP_GRACEFUL,
+                      sup->config->shutdown.drain_timeout);
+}
+
+static void
+handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
+{
+    const struct pl_guard_worker *worker = &message->u.worker;
+    switch (message->kind) {
+    case PL_GUARD_SPAWNED:
+        close(message->fd); /* the guard itself says when it ends; the pidfd is for an adoption */
+        pl_worker_spawned(sup, worker->worker, worker->gen, (uint32_t)worker->value);
+        return;
+    case PL_GUARD_SPAWN_FAILED:
+        pl_worker_spawn_failed(sup, worker->worker, worker->gen, worker->value);
+        return;
+    case PL_GUARD_EXITED:
+        pl_worker_exited(sup, worker->worker, worker->gen, worker->value);
+        return;
+    case PL_GUARD_TREE_GONE:
+        pl_worker_tree_gone(sup, worker->worker, worker->gen);
+        return;
+    case PL_GUARD_TREE_STUCK:
+        pl_log(PL_LOG_ERROR, "a process does not end after SIGKILL: its units stay taken",
+               PL_F_INT("pid", worker->value), PL_F_UINT("worker", worker->worker));
+        return;
+    case PL_GUARD_TERMINATE:
+        terminate(sup, worker->value);
+        return;
+    case PL_GUARD_HOLD_FAILED:
+        pl_log(PL_LOG_ERROR, "the guard cannot keep a chunk of the log",
+               PL_F_UINT("key", message->u.hold.key), PL_F_ERRNO("error", message->u.hold.error));
+        return;
+    case PL_GUARD_SPAWN:
+    case PL_GUARD_SIGNAL:
+    case PL_GUARD_KILL_TREE:
+    case PL_GUARD_HOLD:
+    case PL_GUARD_RELEASE:
+    case PL_GUARD_PUBLISH_STATE:
+    case PL_GUARD_READY:
+    case PL_GUARD_STOPPED:
+    case PL_GUARD_WELCOME:
+    case PL_GUARD_FD_IS:
+    case PL_GUARD_WELCOME_END:
+        if (message->fd >= 0)
+            close(message->fd);
+        return;
+    }
+}
+
+static void
+guard_is_gone(struct pl_supervisor *sup, int rc)
+{
+    pl_log(PL_LOG_ERROR, "the guard is gone: nobody can start or end workers any more",
+           PL_F_ERRNO("error", rc));
+    (void)pl_loop_remove(sup->loop, pl_guard_client_fd(sup->guard));
+    sup->phase = PL_SUP_STOPPED;
+}
+
+void
+pl_link_ready(struct pl_supervisor *sup)
+{
+    struct pl_guard_message message;
+    int rc;
+    while ((rc = pl_guard_client_receive(sup->guard, &message)) == PL_GUARD_RECV_MESSAGE)
+        handle(sup, &message);
+    if (rc != 0)
+        guard_is_gone(sup, rc == PL_GUARD_RECV_CLOSED ? -EPIPE : rc);
+}
+
+void
+pl_link_flush(struct pl_supervisor *sup)
+{
+    if (pl_guard_client_wants_write(sup->guard))
+        (void)pl_guard_client_flush(sup->guard);
+    bool writing = pl_guard_client_wants_write(sup->guard);
+    if (writing == sup->guard_writing)
+        return;
+    sup->guard_writing = writing;
+    (void)pl_loop_modify(sup->loop, pl_guard_client_fd(sup->guard),
+                         PL_WATCH_READ | (writing ? PL_WATCH_WRITE : 0u),
+                         pl_token(PL_TOKEN_GUARD, 0));
+}

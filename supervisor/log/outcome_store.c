@@ -1,0 +1,510 @@
+#include "supervisor/log/outcome_store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/crc32c.h"
+
+#define NONE UINT32_MAX
+
+/* Two lists go through an entry: all outcomes, and those of its key; both in the order of finish.
+ */
+enum list {
+    BY_AGE,
+    BY_KEY,
+    LISTS,
+};
+
+struct link {
+    uint32_t prev;
+    uint32_t next; /* of a free slot, in BY_AGE: the next free one */
+};
+
+struct slot {
+    struct pl_outcome_entry entry;
+    struct link link[LISTS];
+    uint32_t key;
+};
+
+struct ends {
+    uint32_t first;
+    uint32_t last;
+};
+
+struct key {
+    char *text; /* tenant, user, session behind one another; NULL: free */
+    uint32_t len[3];
+    uint32_t hash;
+    struct ends list;
+    uint32_t next_free;
+};
+
+/* Open addressing over slot or key numbers; 0 is free, else number + 1. Removal moves entries back.
+ */
+struct table {
+    uint32_t *at;
+    size_t size;
+    size_t count;
+};
+
+struct pl_outcome_store {
+    struct pl_memlog *log;
+    struct pl_outcome_limits limits;
+    pl_outcome_gone *gone;
+    void *user;
+    struct slot *slots;
+    uint32_t slot_count; /* ever used */
+    uint32_t slot_capacity;
+    uint32_t free_slot;
+    struct key *keys;
+    uint32_t key_count;
+    uint32_t key_capacity;
+    uint32_t free_key;
+    struct table jobs;
+    struct table key_table;
+    struct ends age;
+    struct pl_outcome_store_stats stats;
+};
+
+/* Tables */
+
+static uint64_t
+table_hash(const struct pl_outcome_store *store, const struct table *table, uint32_t number)
+{
+    return table == &store->jobs ? pl_uuid_hash(&store->slots[number].entry.job)
+                                 : store->keys[number].hash;
+}
+
+static int
+table_reserve(const struct pl_outcome_store *store, struct table *table)
+{
+    if (table->count + 1 <= table->size / 4 * 3)
+        return 0;
+    size_t size = table->size ? table->size * 2 : 64;
+    uint32_t *at = calloc(size, sizeof(*at));
+    if (!at)
+        return -ENOMEM;
+    for (size_t i = 0; i < table->size; i++) {
+        if (table->at[i] == 0)
+            continue;
+        size_t k = (size_t)table_hash(store, table, table->at[i] - 1) & (size - 1);
+        while (at[k] != 0)
+            k = (k + 1) & (size - 1);
+        at[k] = table->at[i];
+    }
+    free(table->at);
+    table->at = at;
+    table->size = size;
+    return 0;
+}
+
+/* There is room. */
+static void
+table_insert(const struct pl_outcome_store *store, struct table *table, uint32_t number)
+{
+    size_t k = (size_t)table_hash(store, table, number) & (table->size - 1);
+    while (table->at[k] != 0)
+        k = (k + 1) & (table->size - 1);
+    table->at[k] = number + 1;
+    table->count++;
+}
+
+static void
+table_remove(const struct pl_outcome_store *store, struct table *table, uint32_t number)
+{
+    size_t mask = table->size - 1;
+    size_t hole = (size_t)table_hash(store, table, number) & mask;
+    while (table->at[hole] != number + 1)
+        hole = (hole + 1) & mask;
+    for (size_t k = (hole + 1) & mask; table->at[k] != 0; k = (k + 1) & mask) {
+        size_t home = (size_t)table_hash(store, table, table->at[k] - 1) & mask;
+        if (((k - home) & mask) >= ((k - hole) & mask)) {
+            table->at[hole] = table->at[k];
+            hole = k;
+        }
+    }
+    table->at[hole] = 0;
+    table->count--;
+}
+
+static uint32_t
+job_find(const struct pl_outcome_store *store, const struct pl_uuid *job)
+{
+    if (store->jobs.size == 0)
+        return NONE;
+    size_t mask = store->jobs.size - 1;
+    for (size_t k = (size_t)pl_uuid_hash(job) & mask; store->jobs.at[k] != 0; k = (k + 1) & mask) {
+        uint32_t number = store->jobs.at[k] - 1;
+        if (pl_uuid_equal(&store->slots[number].entry.job, job))
+            return number;
+    }
+    return NONE;
+}
+
+/* Keys */
+
+static uint32_t
+key_hash(const struct pl_job_key *key)
+{
+    uint32_t crc = pl_crc32c(0, key->tenant.data, key->tenant.len);
+    crc = pl_crc32c(crc + 1, key->user.data, key->user.len);
+    crc = pl_crc32c(crc + 1, key->session.data, key->session.len);
+    return (crc ^ crc >> 16) * 0x9e3779b1u;
+}
+
+static bool
+text_equal(const char *at, uint32_t len, struct pl_str text)
+{
+    return len == text.len && (len == 0 || memcmp(at, text.data, len) == 0);
+}
+
+static bool
+key_equal(const struct key *known, const struct pl_job_key *key)
+{
+    return text_equal(known->text, known->len[0], key->tenant) &&
+           text_equal(known->text + known->len[0], known->len[1], key->user) &&
+           text_equal(known->text + known->len[0] + known->len[1], known->len[2], key->session);
+}
+
+static uint32_t
+key_find(const struct pl_outcome_store *store, const struct pl_job_key *key)
+{
+    const struct table *table = &store->key_table;
+    uint32_t hash = key_hash(key);
+    if (table->size == 0)
+        return NONE;
+    for (size_t k = hash & (table->size - 1); table->at[k] != 0; k = (k + 1) & (table->size - 1)) {
+        uint32_t number = table->at[k] - 1;
+        if (store->keys[number].hash == hash && key_equal(&store->keys[number], key))
+            return number;
+    }
+    return NONE;
+}
+
+static char *
+append_text(char *at, struct pl_str text)
+{
+    if (text.len != 0)
+        memcpy(at, text.data, text.len);
+    return at + text.len;
+}
+
+static int
+key_add(struct pl_outcome_store *store, const struct pl_job_key *key, uint32_t *ret_number)
+{
+    int r = table_reserve(store, &store->key_table);
+    if (r < 0)
+        return r;
+    if (store->free_key == NONE && store->key_count == store->key_capacity) {
+        uint32_t capacity = store->key_capacity ? store->key_capacity * 2 : 16;
+        struct key *keys = reallocarray(store->keys, capacity, sizeof(*keys));
+        if (!keys)
+            return -ENOMEM;
+        store->keys = keys;
+        store->key_capacity = capacity;
+    }
+    char *text = malloc(key->tenant.len + key->user.len + key->session.len + 1);
+    if (!text)
+        return -ENOMEM;
+    append_text(append_text(append_text(text, key->tenant), key->user), key->session);
+    uint32_t number = store->free_key;
+    if (number != NONE)
+        store->free_key = store->keys[number].next_free;
+    else
+        number = store->key_count++;
+    store->keys[number] = (struct key){
+        .text = text,
+        .len = {(uint32_t)key->tenant.len, (uint32_t)key->user.len, (uint32_t)key->session.len},
+        .hash = key_hash(key),
+        .list = {NONE, NONE},
+        .next_free = NONE};
+    table_insert(store, &store->key_table, number);
+    *ret_number = number;
+    return 0;
+}
+
+static void
+key_drop_if_empty(struct pl_outcome_store *store, uint32_t number)
+{
+    struct key *key = &store->keys[number];
+    if (key->list.first != NONE)
+        return;
+    table_remove(store, &store->key_table, number);
+    free(key->text);
+    key->text = NULL;
+    key->next_free = store->free_key;
+    store->free_key = number;
+}
+
+/* Lists */
+
+static void
+list_append(struct pl_outcome_store *store, struct ends *ends, enum list which, uint32_t number)
+{
+    store->slots[number].link[which] = (struct link){.prev = ends->last, .next = NONE};
+    if (ends->last != NONE)
+        store->slots[ends->last].link[which].next = number;
+    else
+        ends->first = number;
+    ends->last = number;
+}
+
+static void
+list_remove(struct pl_outcome_store *store, struct ends *ends, enum list which, uint32_t number)
+{
+    struct link link = store->slots[number].link[which];
+    if (link.prev != NONE)
+        store->slots[link.prev].link[which].next = link.next;
+    else
+        ends->first = link.next;
+    if (link.next != NONE)
+        store->slots[link.next].link[which].prev = link.prev;
+    else
+        ends->last = link.prev;
+}
+
+/* Life of the store */
+
+int
+pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limits,
+                     pl_outcome_gone *gone, void *user, struct pl_outcome_store **ret_store)
+{
+    struct pl_outcome_store *store = calloc(1, sizeof(*store));
+    if (!store)
+        return -ENOMEM;
+    store->log = log;
+    store->limits = *limits;
+    store->gone = gone;
+    store->user = user;
+    store->free_slot = store->free_key = NONE;
+    store->age = (struct ends){NONE, NONE};
+    *ret_store = store;
+    return 0;
+}
+
+void
+pl_outcome_store_free(struct pl_outcome_store *store)
+{
+    if (!store)
+        return;
+    for (uint32_t i = 0; i < store->key_count; i++)
+        free(store->keys[i].text);
+    free(store->keys);
+    free(store->slots);
+    free(store->jobs.at);
+    free(store->key_table.at);
+    free(store);
+}
+
+void
+pl_outcome_store_set_limits(struct pl_outcome_store *store, const struct pl_outcome_limits *limits)
+{
+    store->limits = *limits;
+}
+
+static int
+slot_reserve(struct pl_outcome_store *store)
+{
+    if (store->free_slot != NONE || store->slot_count < store->slot_capacity)
+        return 0;
+    if (store->slot_capacity > UINT32_MAX / 4)
+        return -ENOMEM;
+    uint32_t capacity = store->slot_capacity ? store->slot_capacity * 2 : 64;
+    struct slot *slots = reallocarray(store->slots, capacity, sizeof(*slots));
+    if (!slots)
+        return -ENOMEM;
+    store->slots = slots;
+    store->slot_capacity = capacity;
+    return 0;
+}
+
+int
+pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
+{
+    struct pl_record_view view;
+    struct pl_job_result result;
+    if (pl_memlog_read(store->log, location, false, &view) != 0 ||
+        view.head.type != PL_RECORD_FINISH || pl_job_result_decode(view.body, &result) != 0)
+        return -EBADMSG;
+    if (job_find(store, &view.head.job) != NONE)
+        return PL_OUTCOME_STORE_E_EXISTS;
+    int r = slot_reserve(store);
+    if (r == 0)
+        r = table_reserve(store, &store->jobs);
+    uint32_t key = r == 0 ? key_find(store, &result.key) : NONE;
+    if (r == 0 && key == NONE)
+        r = key_add(store, &result.key, &key);
+    if (r < 0)
+        return r;
+    uint32_t number = store->free_slot;
+    if (number != NONE)
+        store->free_slot = store->slots[number].link[BY_AGE].next;
+    else
+        number = store->slot_count++;
+    struct slot *slot = &store->slots[number];
+    slot->entry = (struct pl_outcome_entry){.job = view.head.job,
+                                            .location = location,
+                                            .lsn = view.head.lsn,
+                                            .finished_ms = result.finished_ms,
+                                            .bytes = view.bytes};
+    slot->key = key;
+    list_append(store, &store->age, BY_AGE, number);
+    list_append(store, &store->keys[key].list, BY_KEY, number);
+    table_insert(store, &store->jobs, number);
+    store->stats.bytes += view.bytes;
+    store->stats.put_total++;
+    return 0;
+}
+
+int
+pl_outcome_store_get(const struct pl_outcome_store *store, const struct pl_uuid *job,
+                     struct pl_outcome_entry *ret_entry)
+{
+    uint32_t number = job_find(store, job);
+    if (number == NONE)
+        return PL_OUTCOME_STORE_E_MISSING;
+    *ret_entry = store->slots[number].entry;
+    return 0;
+}
+
+/* First entry behind the cursor. When the cursor's own outcome is gone, so are most before it. */
+static uint32_t
+list_seek(const struct pl_outcome_store *store, enum list which, uint32_t key, uint32_t first,
+          const struct pl_outcome_cursor *after)
+{
+    if (!after || after->lsn == 0)
+        return first;
+    uint32_t number = job_find(store, &after->job);
+    if (number != NONE && store->slots[number].entry.lsn == after->lsn &&
+        (which == BY_AGE || store->slots[number].key == key))
+        return store->slots[number].link[which].next;
+    while (first != NONE && store->slots[first].entry.lsn <= after->lsn)
+        first = store->slots[first].link[which].next;
+    return first;
+}
+
+size_t
+pl_outcome_store_list(const struct pl_outcome_store *store, const struct pl_job_key *key,
+                      pl_wall since, const struct pl_outcome_cursor *after,
+                      struct pl_outcome_entry *entries, size_t max,
+                      struct pl_outcome_cursor *ret_cursor)
+{
+    enum list which = key ? BY_KEY : BY_AGE;
+    uint32_t number = store->age.first, key_number = NONE;
+    if (key) {
+        key_number = key_find(store, key);
+        if (key_number == NONE)
+            return 0;
+        number = store->keys[key_number].list.first;
+    }
+    size_t found = 0;
+    number = list_seek(store, which, key_number, number, after);
+    for (; number != NONE && found < max; number = store->slots[number].link[which].next) {
+        const struct pl_outcome_entry *entry = &store->slots[number].entry;
+        if (entry->finished_ms >= since)
+            entries[found++] = *entry;
+    }
+    if (found > 0)
+        *ret_cursor = (struct pl_outcome_cursor){.lsn = entries[found - 1].lsn,
+                                                 .job = entries[found - 1].job};
+    return found;
+}
+
+/* The ACK is in the log before anything is forgotten. */
+static int
+let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall now_ms,
+       pl_time now_boot_ns)
+{
+    struct pl_outcome_entry entry = store->slots[number].entry;
+    struct pl_record head = {
+        .type = PL_RECORD_ACK, .job = entry.job, .wall_ms = now_ms, .boot_ns = now_boot_ns};
+    uint64_t location;
+    int r = pl_memlog_append(store->log, &head, NULL, 0, &location);
+    if (r != 0)
+        return r;
+    if (store->gone)
+        store->gone(store->user, &entry, evicted);
+    pl_memlog_mark_dead(store->log, entry.location);
+    uint32_t key = store->slots[number].key;
+    table_remove(store, &store->jobs, number);
+    list_remove(store, &store->age, BY_AGE, number);
+    list_remove(store, &store->keys[key].list, BY_KEY, number);
+    key_drop_if_empty(store, key);
+    store->slots[number].link[BY_AGE].next = store->free_slot;
+    store->free_slot = number;
+    store->stats.bytes -= entry.bytes;
+    if (evicted)
+        store->stats.evicted_total++;
+    else
+        store->stats.acked_total++;
+    return 0;
+}
+
+int
+pl_outcome_store_ack(struct pl_outcome_store *store, const struct pl_uuid *job, pl_wall now_ms,
+                     pl_time now_boot_ns)
+{
+    uint32_t number = job_find(store, job);
+    if (number == NONE)
+        return PL_OUTCOME_STORE_E_MISSING;
+    return let_go(store, number, false, now_ms, now_boot_ns);
+}
+
+static bool
+is_over(const struct pl_outcome_store *store, pl_wall now_ms)
+{
+    const struct pl_outcome_limits *limits = &store->limits;
+    const struct pl_outcome_entry *oldest = &store->slots[store->age.first].entry;
+    return (limits->count_max != 0 && store->jobs.count > limits->count_max) ||
+           (limits->bytes_max != 0 && store->stats.bytes > limits->bytes_max) ||
+           (limits->age_ms_max != 0 && now_ms - oldest->finished_ms >= limits->age_ms_max);
+}
+
+int
+pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_time now_boot_ns, int max)
+{
+    int gone = 0;
+    while (gone < max && store->age.first != NONE && is_over(store, now_ms)) {
+        int r = let_go(store, store->age.first, true, now_ms, now_boot_ns);
+        if (r != 0)
+            return r;
+        gone++;
+    }
+    return gone;
+}
+
+pl_wall
+pl_outcome_store_next_expiry(const struct pl_outcome_store *store)
+{
+    if (store->age.first == NONE || store->limits.age_ms_max == 0)
+        return 0;
+    return store->slots[store->age.first].entry.finished_ms + store->limits.age_ms_max;
+}
+
+bool
+pl_outcome_store_owns(const struct pl_outcome_store *store, const struct pl_uuid *job,
+                      uint64_t location)
+{
+    uint32_t number = job_find(store, job);
+    return number != NONE && store->slots[number].entry.location == location;
+}
+
+void
+pl_outcome_store_moved(struct pl_outcome_store *store, const struct pl_uuid *job, uint64_t from,
+                       uint64_t to)
+{
+    uint32_t number = job_find(store, job);
+    if (number != NONE && store->slots[number].entry.location == from)
+        store->slots[number].entry.location = to;
+}
+
+void
+pl_outcome_store_get_stats(const struct pl_outcome_store *store,
+                           struct pl_outcome_store_stats *ret_stats)
+{
+    *ret_stats = store->stats;
+    ret_stats->count = store->jobs.count;
+    ret_stats->keys = store->key_table.count;
+}

@@ -1,0 +1,121 @@
+/*
+ * Retained outcomes of memory pools: result store and mailbox in one index.
+ *
+ * Bodies stay in the log (FINISH records); the index has the job id, the place, the mailbox key and
+ * the order of finish. An outcome stays until it is acknowledged or retention lets it go; either
+ * writes an ACK record and marks the FINISH dead. Whether the caller may see a key is the caller's
+ * check; the key is exact: an absent user or session matches only an absent one.
+ *
+ * Memory: about 80 bytes an outcome and a little for each distinct key; it grows by doubling,
+ * outside the job's way from submit to start.
+ */
+#ifndef PL_SUPERVISOR_LOG_OUTCOME_STORE_H
+#define PL_SUPERVISOR_LOG_OUTCOME_STORE_H
+
+#include "record/job.h"
+#include "supervisor/log/memlog.h"
+
+enum pl_outcome_store_outcome {
+    PL_OUTCOME_STORE_OK = 0,
+    PL_OUTCOME_STORE_E_MISSING = 1, /* no outcome of that job */
+    PL_OUTCOME_STORE_E_EXISTS = 2,  /* put: the job already has one */
+};
+
+/* 0: no limit. */
+struct pl_outcome_limits {
+    uint64_t count_max;
+    uint64_t bytes_max; /* of FINISH records */
+    int64_t age_ms_max; /* since it finished */
+};
+
+struct pl_outcome_entry {
+    struct pl_uuid job;
+    uint64_t location; /* of its FINISH */
+    uint64_t lsn;      /* of its FINISH: order, and half of the cursor */
+    pl_wall finished_ms;
+    uint64_t bytes;
+};
+
+/* Where a list goes on; zero: from the start. Good across restarts. */
+struct pl_outcome_cursor {
+    uint64_t lsn;
+    struct pl_uuid job;
+};
+
+struct pl_outcome_store_stats {
+    uint64_t count;
+    uint64_t bytes;
+    uint64_t keys;
+    uint64_t put_total;
+    uint64_t acked_total;
+    uint64_t evicted_total;
+};
+
+struct pl_outcome_store;
+
+/* Called before an outcome leaves, acknowledged or evicted (a dead letter's SUBMIT goes with it).
+ */
+typedef void pl_outcome_gone(void *user, const struct pl_outcome_entry *entry, bool evicted);
+
+/* @log outlives the store. @gone may be NULL. Return: 0 or -ENOMEM. */
+int pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limits,
+                         pl_outcome_gone *gone, void *user, struct pl_outcome_store **ret_store);
+void pl_outcome_store_free(struct pl_outcome_store *store); /* NULL is allowed */
+void pl_outcome_store_set_limits(struct pl_outcome_store *store,
+                                 const struct pl_outcome_limits *limits);
+
+/**
+ * pl_outcome_store_put() - take in the FINISH record at @location, just appended or just recovered
+ *
+ * In the order of their lsn (ascending), as pl_recover()'s jobs sorted by finish_lsn are.
+ *
+ * Return: 0, PL_OUTCOME_STORE_E_EXISTS, PL_MEMLOG_E_DAMAGED's equivalent -EBADMSG (no FINISH
+ * there), or -ENOMEM: the outcome is in the log, and put may be repeated.
+ */
+int pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location);
+
+/* Return: 0 or PL_OUTCOME_STORE_E_MISSING. */
+int pl_outcome_store_get(const struct pl_outcome_store *store, const struct pl_uuid *job,
+                         struct pl_outcome_entry *ret_entry);
+
+/**
+ * pl_outcome_store_list() - outcomes of a key in the order of finish
+ * @key:   NULL: all
+ * @since: finished at or after this; 0: all
+ * @after: cursor; NULL: from the start
+ * @ret_cursor: where to go on; untouched when nothing was found
+ *
+ * Return: entries written, at most @max.
+ */
+size_t pl_outcome_store_list(const struct pl_outcome_store *store, const struct pl_job_key *key,
+                             pl_wall since, const struct pl_outcome_cursor *after,
+                             struct pl_outcome_entry *entries, size_t max,
+                             struct pl_outcome_cursor *ret_cursor);
+
+/* Return: 0, PL_OUTCOME_STORE_E_MISSING, or negative errno (ACK could not be logged: nothing
+ * changed). */
+int pl_outcome_store_ack(struct pl_outcome_store *store, const struct pl_uuid *job, pl_wall now_ms,
+                         pl_time now_boot_ns);
+
+/**
+ * pl_outcome_store_evict() - let go what is over the limits, oldest first
+ * @max: at most so many in this call
+ *
+ * Return: how many went (@max: call again), or negative errno.
+ */
+int pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_time now_boot_ns,
+                           int max);
+
+/* When the oldest will be too old; 0: never. */
+pl_wall pl_outcome_store_next_expiry(const struct pl_outcome_store *store);
+
+/* For the log's keep and moved callbacks. */
+bool pl_outcome_store_owns(const struct pl_outcome_store *store, const struct pl_uuid *job,
+                           uint64_t location);
+void pl_outcome_store_moved(struct pl_outcome_store *store, const struct pl_uuid *job,
+                            uint64_t from, uint64_t to);
+
+void pl_outcome_store_get_stats(const struct pl_outcome_store *store,
+                                struct pl_outcome_store_stats *ret_stats);
+
+#endif

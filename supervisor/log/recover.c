@@ -1,0 +1,548 @@
+#include "supervisor/log/recover.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "parkinglot/status.h"
+#include "record/bytes.h"
+#include "supervisor/log/memlog.h"
+
+#define HEAD_BYTES sizeof(struct pl_memlog_chunk_head)
+
+/* A chunk whose header was believed; the values were read once. */
+struct image {
+    const uint8_t *base;
+    uint64_t published;
+    uint64_t first_lsn;
+    uint64_t next_lsn; /* behind the last whole record */
+    uint32_t number;
+    uint32_t oldest;
+    uint32_t epoch;
+};
+
+/* What is known of a job so far: of each kind of fact the latest. */
+struct facts {
+    struct pl_recovered_job job; /* first: the array is compacted in place into pl_recovery.jobs */
+    uint64_t retry_lsn;
+    uint64_t hold_lsn;
+    uint64_t release_lsn;
+    uint64_t cancel_lsn;
+    uint64_t ack_lsn;
+    uint32_t start_attempt;
+    uint32_t retry_attempt;
+    uint32_t start_crashes;
+    uint32_t retry_crashes;
+};
+_Static_assert(sizeof(struct pl_recovered_job) <= 112, "see recover.h");
+_Static_assert(sizeof(struct facts) <= 168, "see recover.h");
+
+struct state {
+    struct facts *facts;
+    size_t count;
+    size_t capacity;
+    uint32_t *index;   /* open addressing: 0 is free, else number in facts + 1 */
+    size_t index_size; /* power of two */
+    struct pl_recover_report report;
+};
+
+/* Table */
+
+static int
+index_grow(struct state *s)
+{
+    size_t size = s->index_size ? s->index_size * 2 : 1024;
+    uint32_t *index = calloc(size, sizeof(*index));
+    if (!index)
+        return -ENOMEM;
+    for (size_t i = 0; i < s->count; i++) {
+        size_t at = (size_t)pl_uuid_hash(&s->facts[i].job.id) & (size - 1);
+        while (index[at] != 0)
+            at = (at + 1) & (size - 1);
+        index[at] = (uint32_t)(i + 1);
+    }
+    free(s->index);
+    s->index = index;
+    s->index_size = size;
+    return 0;
+}
+
+static int
+facts_of(struct state *s, const struct pl_uuid *id, struct facts **ret_facts)
+{
+    if (s->count + 1 > s->index_size / 4 * 3) {
+        int r = index_grow(s);
+        if (r < 0)
+            return r;
+    }
+    size_t at = (size_t)pl_uuid_hash(id) & (s->index_size - 1);
+    for (; s->index[at] != 0; at = (at + 1) & (s->index_size - 1)) {
+        struct facts *facts = &s->facts[s->index[at] - 1];
+        if (pl_uuid_equal(&facts->job.id, id)) {
+            *ret_facts = facts;
+            return 0;
+        }
+    }
+    if (s->count == s->capacity) {
+        size_t capacity = s->capacity ? s->capacity * 2 : 256;
+        if (capacity > UINT32_MAX)
+            return -ENOMEM;
+        struct facts *grown = reallocarray(s->facts, capacity, sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        s->facts = grown;
+        s->capacity = capacity;
+    }
+    struct facts *facts = &s->facts[s->count];
+    memset(facts, 0, sizeof(*facts));
+    facts->job.id = *id;
+    s->index[at] = (uint32_t)++s->count;
+    *ret_facts = facts;
+    return 0;
+}
+
+/* One record. Each kind keeps its latest lsn, so neither order nor repetition matters. */
+
+static bool
+is_later(struct state *s, uint64_t lsn, uint64_t *known)
+{
+    if (lsn == *known)
+        s->report.duplicates++;
+    if (lsn <= *known)
+        return false;
+    *known = lsn;
+    return true;
+}
+
+static void
+apply_start(struct state *s, struct facts *f, const struct pl_record_view *view)
+{
+    struct pl_job_note note;
+    if (pl_job_note_decode(view->body, &note) != 0) {
+        s->report.unknown_records++;
+        note = (struct pl_job_note){.flags = 0};
+    }
+    f->start_attempt = view->head.attempt;
+    f->start_crashes = note.crashes;
+}
+
+static void
+apply_retry(struct state *s, struct facts *f, const struct pl_record_view *view)
+{
+    struct pl_job_note note;
+    if (pl_job_note_decode(view->body, &note) != 0) {
+        s->report.unknown_records++;
+        note = (struct pl_job_note){.flags = 0};
+    }
+    f->job.not_before_boot_ns = note.not_before_boot_ns;
+    f->job.not_before_wall_ms = note.not_before_wall_ms;
+    f->retry_crashes = note.crashes;
+    f->job.front = (note.flags & PL_NOTE_FRONT) != 0;
+    bool refund = (note.flags & PL_NOTE_REFUND) != 0 && view->head.attempt > 0;
+    f->retry_attempt = view->head.attempt - (refund ? 1 : 0);
+}
+
+static void
+apply_cancel(struct state *s, struct facts *f, const struct pl_record_view *view)
+{
+    struct pl_job_note note;
+    if (pl_job_note_decode(view->body, &note) == 0 && note.outcome > 0 && note.outcome < 256)
+        f->job.cancel_outcome = (uint8_t)note.outcome;
+    else
+        s->report.unknown_records++;
+}
+
+static int
+apply(struct state *s, const struct pl_record_view *view, uint64_t location)
+{
+    const struct pl_record *head = &view->head;
+    if (pl_uuid_is_null(&head->job)) {
+        s->report.unknown_records++;
+        return 0;
+    }
+    struct facts *f;
+    int r = facts_of(s, &head->job, &f);
+    if (r < 0)
+        return r;
+    switch ((enum pl_record_type)head->type) {
+    case PL_RECORD_SUBMIT:
+        /* Of two copies the one in the newer chunk: the older may be about to go. */
+        if (is_later(s, head->lsn, &f->job.submit_lsn) ||
+            (head->lsn == f->job.submit_lsn && location > f->job.submit_location))
+            f->job.submit_location = location;
+        break;
+    case PL_RECORD_FINISH:
+        if (is_later(s, head->lsn, &f->job.finish_lsn) ||
+            (head->lsn == f->job.finish_lsn && location > f->job.finish_location))
+            f->job.finish_location = location;
+        break;
+    case PL_RECORD_START:
+        if (is_later(s, head->lsn, &f->job.start_lsn))
+            apply_start(s, f, view);
+        break;
+    case PL_RECORD_RETRY:
+        if (is_later(s, head->lsn, &f->retry_lsn))
+            apply_retry(s, f, view);
+        break;
+    case PL_RECORD_CANCEL:
+        if (is_later(s, head->lsn, &f->cancel_lsn))
+            apply_cancel(s, f, view);
+        break;
+    case PL_RECORD_HOLD:
+        is_later(s, head->lsn, &f->hold_lsn);
+        break;
+    case PL_RECORD_RELEASE:
+        is_later(s, head->lsn, &f->release_lsn);
+        break;
+    case PL_RECORD_ACK:
+        is_later(s, head->lsn, &f->ack_lsn);
+        break;
+    case PL_RECORD_NONE:
+    case PL_RECORD_CHUNK_DROP:
+    case PL_RECORD_EPOCH:
+    case PL_RECORD_POOL:
+        break;
+    }
+    return 0;
+}
+
+static bool
+concerns_job(unsigned type)
+{
+    return type >= PL_RECORD_SUBMIT;
+}
+
+/* Chunks */
+
+static bool
+image_open(const struct pl_recover_image *from, struct image *ret)
+{
+    const struct pl_memlog_chunk_head *head = from->base;
+    if (from->bytes < HEAD_BYTES)
+        return false;
+    /* acquire: pairs with the writer's release of magic and of published (supervisor/log/memlog.c)
+     */
+    if (atomic_load_explicit(&head->magic, memory_order_acquire) != PL_MEMLOG_MAGIC)
+        return false;
+    uint64_t published = atomic_load_explicit(&head->published, memory_order_acquire);
+    if (published < HEAD_BYTES || published > from->bytes || published % PL_RECORD_ALIGN != 0 ||
+        head->number == 0)
+        return false;
+    *ret = (struct image){.base = from->base,
+                          .published = published,
+                          .first_lsn = head->first_lsn,
+                          .next_lsn = head->first_lsn,
+                          .number = head->number,
+                          .oldest = head->oldest,
+                          .epoch = head->epoch};
+    return true;
+}
+
+static int
+image_newer_first(const void *a, const void *b)
+{
+    uint32_t x = ((const struct image *)a)->number, y = ((const struct image *)b)->number;
+    return x > y ? -1 : x < y;
+}
+
+/* The next whole record of this log at or behind @offset; @chunk->published when there is none. */
+static uint64_t
+find_whole(const struct state *s, const struct image *chunk, uint64_t offset)
+{
+    struct pl_record_view view;
+    for (; offset < chunk->published; offset += PL_RECORD_ALIGN) {
+        int r = pl_record_open(chunk->base + offset, (size_t)(chunk->published - offset),
+                               s->report.seed, &view);
+        if (r == 0 || r == PL_RECORD_E_UNKNOWN)
+            return offset;
+    }
+    return chunk->published;
+}
+
+static void
+note_bad(struct state *s, const struct image *chunk, uint64_t from, uint64_t to)
+{
+    if (to == chunk->published && chunk->number == s->report.newest_chunk) {
+        s->report.torn_bytes += to - from;
+    } else {
+        s->report.damaged_ranges++;
+        s->report.damaged_bytes += to - from;
+    }
+}
+
+/* Contiguity of the records that are no copies. */
+static void
+note_lsn(struct state *s, struct image *chunk, const struct pl_record *head)
+{
+    if (head->lsn > s->report.lsn_max)
+        s->report.lsn_max = head->lsn;
+    if (head->flags & PL_RECORD_COPIED)
+        return;
+    if (head->lsn > chunk->next_lsn)
+        s->report.missing_lsns += head->lsn - chunk->next_lsn;
+    if (head->lsn >= chunk->next_lsn)
+        chunk->next_lsn = head->lsn + 1;
+}
+
+static int
+scan_chunk(struct state *s, struct image *chunk)
+{
+    uint64_t offset = HEAD_BYTES;
+    while (offset < chunk->published) {
+        struct pl_record_view view;
+        int r = pl_record_open(chunk->base + offset, (size_t)(chunk->published - offset),
+                               s->report.seed, &view);
+        if (r != 0 && r != PL_RECORD_E_UNKNOWN) {
+            uint64_t next = find_whole(s, chunk, offset + PL_RECORD_ALIGN);
+            note_bad(s, chunk, offset, next);
+            offset = next;
+            continue;
+        }
+        s->report.records++;
+        note_lsn(s, chunk, &view.head);
+        if (view.head.epoch > s->report.epoch_max)
+            s->report.epoch_max = view.head.epoch;
+        if (r == PL_RECORD_E_UNKNOWN) {
+            s->report.unknown_records++;
+        } else if (view.head.type == PL_RECORD_CHUNK_DROP && view.body.len == 4) {
+            uint32_t number = pl_get_le32((const uint8_t *)view.body.data);
+            if (number >= s->report.oldest_chunk && number < chunk->number)
+                s->report.oldest_chunk = number + 1;
+        } else if (concerns_job(view.head.type)) {
+            r = apply(s, &view, (uint64_t)chunk->number << 32 | offset);
+            if (r < 0)
+                return r;
+        }
+        offset += view.bytes;
+    }
+    return 0;
+}
+
+/* From the newest to the oldest: a chunk that was dropped is known as such before it is reached. */
+static int
+scan_all(struct state *s, struct image *chunks, size_t count)
+{
+    uint32_t expected = 0;
+    uint64_t next_first_lsn = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct image *chunk = &chunks[i];
+        if (i > 0 && chunk->number == chunks[i - 1].number) {
+            s->report.bad_chunks++;
+            continue;
+        }
+        if (chunk->oldest > s->report.oldest_chunk && chunk->oldest <= chunk->number)
+            s->report.oldest_chunk = chunk->oldest;
+        if (chunk->number < s->report.oldest_chunk) {
+            s->report.stale_chunks++;
+            continue;
+        }
+        if (chunk->epoch > s->report.epoch_max)
+            s->report.epoch_max = chunk->epoch;
+        if (i > 0 && chunk->number < expected)
+            s->report.missing_chunks += expected - chunk->number;
+        int r = scan_chunk(s, chunk);
+        if (r < 0)
+            return r;
+        if (i > 0 && chunk->number == expected && chunk->next_lsn < next_first_lsn)
+            s->report.missing_lsns += next_first_lsn - chunk->next_lsn;
+        expected = chunk->number - 1;
+        next_first_lsn = chunk->first_lsn;
+        s->report.chunks++;
+    }
+    if (s->report.chunks > 0 && expected >= s->report.oldest_chunk)
+        s->report.missing_chunks += expected - s->report.oldest_chunk + 1;
+    return 0;
+}
+
+/* Verdict */
+
+static const struct image *
+image_of(const struct image *chunks, size_t count, uint64_t number)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t mid = low + (high - low) / 2;
+        if (chunks[mid].number == number)
+            return &chunks[mid];
+        if (chunks[mid].number > number)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return NULL;
+}
+
+/* How it was submitted: held, or not before a time. */
+static void
+read_spec(const struct image *chunks, size_t count, struct pl_recovered_job *job,
+          struct pl_job_spec *spec)
+{
+    const struct image *chunk = image_of(chunks, count, job->submit_location >> 32);
+    PL_ASSERT(chunk);
+    const uint8_t *at = chunk->base + (job->submit_location & UINT32_MAX);
+    struct pl_record head;
+    uint32_t body_len;
+    pl_record_peek(at, &head, &body_len);
+    struct pl_str body = {.data = (const char *)at + PL_RECORD_HEAD_BYTES, .len = body_len};
+    if (pl_job_spec_decode(body, spec) != 0)
+        pl_job_spec_init(spec); /* the host meets the same and ends the job with that reason */
+}
+
+static void
+decide_live(struct facts *f, const struct pl_job_spec *spec)
+{
+    struct pl_recovered_job *job = &f->job;
+    uint64_t life = job->submit_lsn;
+    bool started = job->start_lsn > life;
+    bool retried = f->retry_lsn > life;
+    bool running = started && job->start_lsn > f->retry_lsn;
+    bool changed = f->hold_lsn > life || f->release_lsn > life;
+    bool held = changed ? f->hold_lsn > f->release_lsn : (spec->flags & PL_SUBMIT_HELD) != 0;
+    job->finish_location = job->finish_lsn = 0;
+    job->start_lsn = started ? job->start_lsn : 0;
+    job->attempts = running ? f->start_attempt : retried ? f->retry_attempt : 0;
+    uint32_t start_crashes = started ? f->start_crashes : 0;
+    uint32_t retry_crashes = retried ? f->retry_crashes : 0;
+    job->crashes = start_crashes > retry_crashes ? start_crashes : retry_crashes;
+    if (!retried) {
+        job->front = false;
+        job->not_before_boot_ns = running ? 0 : spec->run_at_boot_ns;
+        job->not_before_wall_ms = running ? 0 : spec->run_at_wall_ms;
+    }
+    if (f->cancel_lsn <= life)
+        job->cancel_outcome = 0;
+    bool waits = job->not_before_boot_ns != 0 || job->not_before_wall_ms != 0;
+    if (running)
+        job->state = PL_JOB_RUNNING;
+    else if (held)
+        job->state = PL_JOB_HELD;
+    else if (waits)
+        job->state = retried ? PL_JOB_RETRYING : PL_JOB_DELAYED;
+    else
+        job->state = PL_JOB_QUEUED;
+}
+
+static void
+decide_ended(struct facts *f)
+{
+    struct pl_recovered_job *job = &f->job;
+    job->state = PL_JOB_ENDED;
+    job->attempts = job->start_lsn > f->retry_lsn ? f->start_attempt : f->retry_attempt;
+}
+
+/* Return: whether the job is part of the answer. */
+static bool
+decide(struct state *s, struct facts *f, const struct image *chunks, size_t count,
+       struct pl_job_spec *spec)
+{
+    struct pl_recovered_job *job = &f->job;
+    if (f->ack_lsn > job->submit_lsn && f->ack_lsn > job->finish_lsn)
+        return false;
+    if (job->finish_location != 0 && job->finish_lsn > job->submit_lsn) {
+        decide_ended(f);
+        return true;
+    }
+    if (job->submit_location == 0) {
+        s->report.orphans++;
+        return false;
+    }
+    read_spec(chunks, count, job, spec);
+    decide_live(f, spec);
+    return true;
+}
+
+static int
+job_compare(const void *a, const void *b)
+{
+    const struct pl_recovered_job *x = a, *y = b;
+    if (x->submit_lsn != y->submit_lsn)
+        return x->submit_lsn < y->submit_lsn ? -1 : 1;
+    return memcmp(x->id.b, y->id.b, sizeof(x->id.b));
+}
+
+static void
+conclude(struct state *s, const struct image *chunks, size_t count, struct pl_recovery *ret)
+{
+    struct pl_job_spec spec;
+    struct pl_recovered_job *jobs = (struct pl_recovered_job *)(void *)s->facts;
+    size_t kept = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        struct facts facts =
+            s->facts[i]; /* copied: the smaller answers overtake in the same memory */
+        if (!decide(s, &facts, chunks, count, &spec))
+            continue;
+        memcpy(&jobs[kept++], &facts.job, sizeof(facts.job));
+        ret->ended_count += facts.job.state == PL_JOB_ENDED;
+    }
+    ret->count = kept;
+    ret->live_count = kept - ret->ended_count;
+    if (kept == 0) {
+        free(jobs);
+        return;
+    }
+    ret->jobs = realloc(jobs, kept * sizeof(*jobs));
+    if (!ret->jobs) /* it got no smaller: as good */
+        ret->jobs = jobs;
+    qsort(ret->jobs, kept, sizeof(*ret->jobs), job_compare);
+}
+
+int
+pl_recover(const struct pl_recover_image *images, size_t count, struct pl_recovery *ret)
+{
+    struct state s = {.facts = NULL};
+    struct image *chunks = calloc(count + 1, sizeof(*chunks));
+    if (!chunks)
+        return -ENOMEM;
+    int r = 0;
+    size_t usable = 0;
+    const struct pl_memlog_chunk_head *first = NULL;
+    for (size_t i = 0; i < count; i++) {
+        if (!image_open(&images[i], &chunks[usable])) {
+            s.report.bad_chunks++;
+            continue;
+        }
+        const struct pl_memlog_chunk_head *head = images[i].base;
+        first = first ? first : head;
+        if (head->version != PL_MEMLOG_VERSION || head->seed != first->seed ||
+            memcmp(head->instance_id, first->instance_id, 16) != 0)
+            r = PL_RECOVER_E_FOREIGN;
+        usable++;
+    }
+    if (r == 0 && usable > 0) {
+        qsort(chunks, usable, sizeof(*chunks), image_newer_first);
+        s.report.seed = first->seed;
+        s.report.newest_chunk = chunks[0].number;
+        s.report.oldest_chunk = 1;
+        r = scan_all(&s, chunks, usable);
+    }
+    free(s.index);
+    if (r == 0) {
+        struct pl_recovery answer = {.jobs = NULL};
+        conclude(&s, chunks, usable, &answer);
+        answer.report = s.report;
+        *ret = answer;
+    } else {
+        free(s.facts);
+    }
+    free(chunks);
+    return r;
+}
+
+bool
+pl_recover_is_clean(const struct pl_recover_report *report)
+{
+    return report->torn_bytes == 0 && report->damaged_ranges == 0 && report->missing_lsns == 0 &&
+           report->missing_chunks == 0 && report->bad_chunks == 0 && report->orphans == 0 &&
+           report->unknown_records == 0;
+}
+
+void
+pl_recovery_deinit(struct pl_recovery *recovery)
+{
+    if (!recovery)
+        return;
+    free(recovery->jobs);
+    recovery->jobs = NULL;
+    recovery->count = recovery->live_count = recovery->ended_count = 0;
+}

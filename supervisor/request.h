@@ -1,0 +1,74 @@
+/*
+ * Requests of clients: one handler a method, in request_*.c by subject.
+ *
+ * A handler decodes its params, checks the peer's rights, and either answers at once into
+ * session->out or leaves a watch that will answer. It never blocks and never keeps a view into the
+ * message.
+ */
+#ifndef PL_SUPERVISOR_REQUEST_H
+#define PL_SUPERVISOR_REQUEST_H
+
+#include "core/core.h"
+#include "proto/methods.h"
+#include "supervisor/session.h"
+#include "supervisor/supervisor.h"
+
+struct pl_request {
+    struct pl_session *session;
+    uint32_t id;
+    struct pl_str params;
+};
+
+typedef void pl_request_handler(struct pl_supervisor *sup, const struct pl_request *request);
+
+void pl_request_handle(struct pl_supervisor *sup, struct pl_session *session,
+                       const struct pl_rpc_message *message);
+
+/* The session is being closed: its watches end, jobs that asked for it are cancelled. */
+void pl_request_session_gone(struct pl_supervisor *sup, struct pl_session *session);
+
+/* ---- answering ---- */
+
+/* Starts a reply whose result the caller encodes next. Return: the session's writer. */
+struct pl_mp_writer *pl_reply_begin(struct pl_supervisor *sup, const struct pl_request *request);
+void pl_reply_ok(struct pl_supervisor *sup, const struct pl_request *request, uint32_t changed);
+void pl_reply_error(struct pl_supervisor *sup, const struct pl_request *request,
+                    const struct pl_rpc_error *error);
+void pl_reply_fail(struct pl_supervisor *sup, const struct pl_request *request, int code,
+                   const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* ---- finding, with the answer to the client when it is not there ---- */
+
+/* By name; empty: the only pool of the instance. Return: NULL and *error filled. */
+struct pl_pool *pl_request_pool(struct pl_supervisor *sup, struct pl_str name,
+                                struct pl_rpc_error *error);
+
+/* Whether the peer may see and steer a job of @uid. */
+bool pl_request_may(const struct pl_session *session, uint32_t uid);
+
+/* A live job that the peer may see. Others' jobs look as if they were not there.
+ * Return: false and *error filled. */
+bool pl_request_job(struct pl_supervisor *sup, const struct pl_session *session,
+                    const struct pl_uuid *id, struct pl_job_view *ret_view,
+                    struct pl_rpc_error *error);
+
+/* ---- handlers ---- */
+
+pl_request_handler pl_request_submit, pl_request_submit_many;
+pl_request_handler pl_request_wait, pl_request_result, pl_request_get, pl_request_list,
+    pl_request_cancel, pl_request_explain, pl_request_hold, pl_request_release;
+pl_request_handler pl_request_follow, pl_request_unfollow;
+pl_request_handler pl_request_mailbox_fetch, pl_request_mailbox_ack;
+pl_request_handler pl_request_pool_list, pl_request_pool_show, pl_request_pool_pause,
+    pl_request_pool_resume, pl_request_pool_drain, pl_request_pool_set;
+pl_request_handler pl_request_lane_list, pl_request_lane_set, pl_request_lane_pause,
+    pl_request_lane_resume;
+pl_request_handler pl_request_worker_list, pl_request_worker_restart, pl_request_worker_scale;
+pl_request_handler pl_request_subscribe, pl_request_unsubscribe;
+pl_request_handler pl_request_status, pl_request_stop, pl_request_drain, pl_request_reload;
+
+/* Notification `credit`. */
+void pl_request_credit(struct pl_supervisor *sup, struct pl_session *session,
+                       struct pl_str params);
+
+#endif

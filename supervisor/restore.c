@@ -1,0 +1,238 @@
+#include "supervisor/restore.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "supervisor/act.h"
+#include "util/entropy.h"
+#include "util/log.h"
+
+/* ---- what the log asks of its host ---- */
+
+static int
+hold(void *user, int fd, uint32_t key, uint32_t gen)
+{
+    struct pl_supervisor *sup = user;
+    return pl_guard_client_hold(sup->guard, key, gen, fd);
+}
+
+static void
+release(void *user, uint32_t key, uint32_t gen)
+{
+    struct pl_supervisor *sup = user;
+    (void)pl_guard_client_release(sup->guard, key, gen);
+}
+
+static bool
+find_live(struct pl_supervisor *sup, const struct pl_uuid *id, struct pl_job_view *ret_view)
+{
+    struct pl_ref ref;
+    return pl_core_job_find(&sup->core, id, &ref) == PL_CORE_OK &&
+           pl_core_job_view(&sup->core, ref, ret_view) == PL_CORE_OK;
+}
+
+static bool
+keep(void *user, uint64_t location, const struct pl_record_view *record)
+{
+    struct pl_supervisor *sup = user;
+    struct pl_job_view view;
+    if (record->head.type == PL_RECORD_FINISH)
+        return pl_outcome_store_owns(sup->outcomes, &record->head.job, location);
+    if (!find_live(sup, &record->head.job, &view))
+        return false;
+    return record->head.type != PL_RECORD_SUBMIT || view.body == location;
+}
+
+static void
+moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
+{
+    struct pl_supervisor *sup = user;
+    struct pl_job_view view;
+    if (head->type == PL_RECORD_FINISH)
+        pl_outcome_store_moved(sup->outcomes, &head->job, from, to);
+    else if (head->type == PL_RECORD_SUBMIT && find_live(sup, &head->job, &view) &&
+             view.body == from)
+        (void)pl_core_set_body(&sup->core, view.ref, to);
+}
+
+/* ---- jobs ---- */
+
+static bool
+fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+             const struct pl_job_spec *spec, struct pl_restore *restore)
+{
+    memset(restore, 0, sizeof(*restore));
+    struct pl_spec *to = &restore->spec;
+    to->id = job->id;
+    to->pool = pl_core_pool_find(&sup->core, spec->pool);
+    if (to->pool == PL_INDEX_NONE)
+        return false;
+    to->lane = spec->lane.len > 0 ? pl_core_lane_find(&sup->core, to->pool, spec->lane)
+                                  : PL_INDEX_NONE;
+    to->type = spec->type;
+    to->tenant = spec->key.tenant;
+    to->uid = spec->uid;
+    to->priority = (uint8_t)spec->priority;
+    to->max_retries = (spec->flags & PL_SUBMIT_HAS_RETRIES) == 0 ? PL_RETRIES_OF_LANE
+                      : spec->max_retries >= PL_RETRIES_OF_LANE  ? PL_RETRIES_OF_LANE - 1
+                                                                 : (uint16_t)spec->max_retries;
+    to->timeout = spec->timeout_ns;
+    to->deadline = spec->deadline_boot_ns;
+    to->run_at = spec->run_at_boot_ns;
+    to->body = job->submit_location;
+    unsigned flags = job->state == PL_JOB_HELD ? PL_SPEC_HELD : 0;
+    flags |= (spec->flags & PL_SUBMIT_AT_MOST_ONCE) != 0 ? PL_SPEC_AT_MOST_ONCE : 0;
+    flags |= (spec->flags & PL_SUBMIT_PREEMPTIBLE) != 0 ? PL_SPEC_PREEMPTIBLE : 0;
+    to->flags = (uint16_t)flags;
+    to->has_cost = spec->cost_count > 0 ? PL_HAS_COST : PL_HAS_NO_COST;
+    for (uint32_t i = 0; i < spec->cost_count && i < PL_COST_ENTRIES_MAX; i++) {
+        uint32_t kind = pl_core_kind_find(&sup->core, to->pool, spec->cost[i].kind);
+        if (kind == PL_INDEX_NONE)
+            kind = 0; /* an empty kind, or one that the pool no longer has */
+        to->cost.entry[to->cost.entry_count++] =
+            (struct pl_cost_entry){ .kind = (uint16_t)kind,
+                                    .count = (uint16_t)spec->cost[i].count,
+                                    .units = spec->cost[i].units };
+    }
+    restore->seq = job->submit_lsn;
+    restore->attempt = job->attempts;
+    restore->crashes = job->crashes > UINT8_MAX ? UINT8_MAX : (uint8_t)job->crashes;
+    if (job->state == PL_JOB_RETRYING && job->not_before_boot_ns > sup->now_boot)
+        restore->retry_delay = job->not_before_boot_ns - sup->now_boot;
+    return true;
+}
+
+/* A job whose stop was decided before the crash ends with that outcome; one that ran and must not
+ * run twice ends too. Both are CANCELs of what was restored; the facts say which. */
+static bool
+restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+{
+    static struct pl_job_spec spec;
+    static struct pl_restore restore;
+    struct pl_record head;
+    if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
+        return false;
+    if (!fill_restore(sup, job, &spec, &restore)) {
+        pl_log(PL_LOG_ERROR, "a job's pool is no longer configured; the job stays in the log",
+               PL_F_UUID("job", &job->id), PL_F_STRN("pool", spec.pool.data, spec.pool.len));
+        return false;
+    }
+    struct pl_event event = { .kind = PL_EV_RESTORE_JOB, .restore = &restore };
+    if (pl_step(sup, &event) != PL_CORE_OK) {
+        pl_log(PL_LOG_ERROR, "a job could not be restored", PL_F_UUID("job", &job->id),
+               PL_F_STR("why", sup->reply.what));
+        return false;
+    }
+    return true;
+}
+
+static void
+settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+{
+    struct pl_ref ref;
+    if (job->cancel_outcome == PL_OUTCOME_NONE ||
+        pl_core_job_find(&sup->core, &job->id, &ref) != PL_CORE_OK)
+        return;
+    struct pl_event event = { .kind = PL_EV_CANCEL,
+                              .cancel = { .job = ref, .reason = PL_REASON_CLIENT } };
+    (void)pl_step(sup, &event);
+}
+
+static int
+by_finish(const void *a, const void *b)
+{
+    const struct pl_recovered_job *x = a, *y = b;
+    return x->finish_lsn < y->finish_lsn ? -1 : x->finish_lsn > y->finish_lsn;
+}
+
+static int
+restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
+{
+    size_t restored = 0;
+    for (size_t i = 0; i < recovery->count; i++)
+        if (recovery->jobs[i].finish_location == 0)
+            restored += restore_job(sup, &recovery->jobs[i]);
+    for (size_t i = 0; i < recovery->count; i++)
+        if (recovery->jobs[i].finish_location == 0)
+            settle(sup, &recovery->jobs[i]);
+    qsort(recovery->jobs, recovery->count, sizeof(*recovery->jobs), by_finish);
+    for (size_t i = 0; i < recovery->count; i++) {
+        if (recovery->jobs[i].finish_location == 0)
+            continue;
+        int rc = pl_outcome_store_put(sup->outcomes, recovery->jobs[i].finish_location);
+        if (rc < 0)
+            return rc;
+    }
+    pl_log(PL_LOG_INFO, "jobs came back from the log", PL_F_UINT("jobs", restored),
+           PL_F_UINT("outcomes", recovery->ended_count),
+           PL_F_UINT("damaged_bytes", recovery->report.damaged_bytes));
+    return 0;
+}
+
+static int
+recover_chunks(struct pl_supervisor *sup)
+{
+    size_t count = pl_memlog_images(sup->log, NULL, 0);
+    struct pl_recover_image *images = calloc(count + 1, sizeof(*images));
+    if (images == NULL)
+        return -ENOMEM;
+    count = pl_memlog_images(sup->log, images, count);
+    struct pl_recovery recovery;
+    int rc = pl_recover(images, count, &recovery);
+    free(images);
+    if (rc != PL_RECOVER_OK)
+        return rc < 0 ? rc : -EINVAL;
+    rc = pl_memlog_resume(sup->log, &recovery);
+    if (rc == 0)
+        rc = restore_all(sup, &recovery);
+    pl_recovery_deinit(&recovery);
+    return rc;
+}
+
+static void
+fill_limits(const struct pl_config *config, struct pl_outcome_limits *limits)
+{
+    /* One store for the instance: the widest of its pools' mailboxes holds. */
+    *limits = (struct pl_outcome_limits){ 0 };
+    for (uint32_t i = 0; i < config->pool_count; i++) {
+        const struct pl_config_pool *pool = &config->pools[i];
+        if (pool->mailbox.max_messages > limits->count_max)
+            limits->count_max = pool->mailbox.max_messages;
+        if (pool->mailbox.max_bytes > limits->bytes_max)
+            limits->bytes_max = pool->mailbox.max_bytes;
+        if (pool->mailbox.ttl / PL_NS_PER_MS > limits->age_ms_max)
+            limits->age_ms_max = pool->mailbox.ttl / PL_NS_PER_MS;
+    }
+}
+
+int
+pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
+{
+    struct pl_memlog_config config = { .seed = (uint32_t)pl_entropy_u64(),
+                                       .epoch = (uint32_t)sup->epoch,
+                                       .max_bytes = sup->config->memory_log,
+                                       .host = { .user = sup,
+                                                 .hold = hold,
+                                                 .release = release,
+                                                 .keep = keep,
+                                                 .moved = moved } };
+    memcpy(config.boot_id, sup->boot_id, sizeof(config.boot_id));
+    /* Chunks reach this instance only through its own guard: its name is identity enough. */
+    memcpy(config.instance_id, sup->instance,
+           strlen(sup->instance) < 16 ? strlen(sup->instance) : 16);
+    int rc = pl_memlog_open(&config, fds, fd_count, &sup->log);
+    if (rc != 0)
+        return rc < 0 ? rc : -EINVAL;
+    struct pl_outcome_limits limits;
+    fill_limits(sup->config, &limits);
+    rc = pl_outcome_store_new(sup->log, &limits, NULL, NULL, &sup->outcomes);
+    if (rc == 0 && fd_count > 0)
+        rc = recover_chunks(sup);
+    if (rc < 0)
+        return rc;
+    struct pl_event restored = { .kind = PL_EV_RESTORED };
+    (void)pl_step(sup, &restored);
+    return 0;
+}

@@ -1,0 +1,373 @@
+#include "supervisor/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "supervisor/follow.h"
+#include "supervisor/request.h"
+#include "supervisor/supervisor.h"
+#include "util/log.h"
+
+/* One read; also the least a session's buffer grows by. */
+#define READ_BYTES (64u << 10)
+
+/* Reads of one session in one turn, so that a firehose does not starve the others. */
+#define READS_PER_TURN 4
+
+pl_session_ref
+pl_session_ref_of(const struct pl_session *session)
+{
+    return (uint64_t)session->generation << 32 | session->index;
+}
+
+struct pl_session *
+pl_session_find(struct pl_supervisor *sup, pl_session_ref ref)
+{
+    uint32_t index = (uint32_t)ref;
+    if (ref == 0 || index >= sup->session_capacity)
+        return NULL;
+    struct pl_session *session = sup->sessions[index];
+    if (session == NULL || session->fd < 0 || session->generation != (uint32_t)(ref >> 32))
+        return NULL;
+    return session;
+}
+
+size_t
+pl_session_backlog(const struct pl_session *session)
+{
+    return session->out.len - session->out_sent;
+}
+
+void
+pl_session_touch(struct pl_supervisor *sup, struct pl_session *session)
+{
+    if (session->dirty)
+        return;
+    session->dirty = true;
+    sup->dirty[(sup->dirty_head + sup->dirty_count) % sup->session_capacity] = session->index;
+    sup->dirty_count++;
+}
+
+static uint32_t
+watch_of(const struct pl_session *session)
+{
+    return (session->paused ? 0u : PL_WATCH_READ) | (session->want_out ? PL_WATCH_WRITE : 0u);
+}
+
+static void
+rewatch(struct pl_supervisor *sup, struct pl_session *session, bool paused, bool want_out)
+{
+    if (session->paused == paused && session->want_out == want_out)
+        return;
+    session->paused = paused;
+    session->want_out = want_out;
+    int rc = pl_loop_modify(sup->loop, session->fd, watch_of(session),
+                            pl_token(PL_TOKEN_SESSION, session->index));
+    if (rc < 0)
+        session->dead = true;
+}
+
+static void
+close_session(struct pl_supervisor *sup, struct pl_session *session)
+{
+    pl_request_session_gone(sup, session);
+    (void)pl_loop_remove(sup->loop, session->fd);
+    close(session->fd);
+    session->fd = -1;
+    free(session->in.data);
+    memset(&session->in, 0, sizeof(session->in));
+    pl_mp_writer_deinit(&session->out);
+    sup->session_count--;
+    sup->free_sessions[sup->free_session_count++] = session->index;
+}
+
+/* Index lists are as long as the table, so that touching and closing never allocate. */
+static int
+grow_table(struct pl_supervisor *sup)
+{
+    uint32_t capacity = sup->session_capacity == 0 ? 64 : sup->session_capacity * 2;
+    struct pl_session **sessions = reallocarray(sup->sessions, capacity, sizeof(*sessions));
+    if (sessions == NULL)
+        return -ENOMEM;
+    sup->sessions = sessions;
+    uint32_t *dirty = calloc(capacity, sizeof(*dirty));
+    if (dirty == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < sup->dirty_count; i++)
+        dirty[i] = sup->dirty[(sup->dirty_head + i) % sup->session_capacity];
+    free(sup->dirty);
+    sup->dirty = dirty;
+    sup->dirty_head = 0;
+    uint32_t *free_list = reallocarray(sup->free_sessions, capacity, sizeof(*free_list));
+    if (free_list == NULL)
+        return -ENOMEM;
+    sup->free_sessions = free_list;
+    for (uint32_t i = sup->session_capacity; i < capacity; i++)
+        sessions[i] = NULL;
+    for (uint32_t i = capacity; i > sup->session_capacity; i--)
+        free_list[sup->free_session_count++] = i - 1;
+    sup->session_capacity = capacity;
+    return 0;
+}
+
+static struct pl_session *
+new_session(struct pl_supervisor *sup, int fd)
+{
+    if (sup->free_session_count == 0 && grow_table(sup) < 0)
+        return NULL;
+    uint32_t index = sup->free_sessions[sup->free_session_count - 1];
+    struct pl_session *session = sup->sessions[index];
+    if (session == NULL) {
+        session = calloc(1, sizeof(*session));
+        if (session == NULL)
+            return NULL;
+        sup->sessions[index] = session;
+    }
+    uint32_t generation = session->generation + 1;
+    memset(session, 0, sizeof(*session));
+    session->index = index;
+    session->generation = generation == 0 ? 1 : generation;
+    session->fd = fd;
+    int rc = pl_loop_add(sup->loop, fd, PL_WATCH_READ, pl_token(PL_TOKEN_SESSION, index));
+    if (rc < 0) {
+        session->fd = -1;
+        return NULL;
+    }
+    sup->free_session_count--;
+    sup->session_count++;
+    return session;
+}
+
+void
+pl_session_accept(struct pl_supervisor *sup)
+{
+    for (int i = 0; i < 256; i++) {
+        int fd = accept4(sup->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd < 0)
+            return; /* nobody waits, or no descriptors: those in the backlog keep waiting */
+        struct ucred peer;
+        socklen_t len = sizeof(peer);
+        if (sup->session_count >= sup->max_connections ||
+            getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0) {
+            sup->refused_connections++;
+            close(fd);
+            continue;
+        }
+        struct pl_session *session = new_session(sup, fd);
+        if (session == NULL) {
+            close(fd);
+            continue;
+        }
+        session->uid = peer.uid;
+        session->gid = peer.gid;
+        session->pid = peer.pid;
+        session->admin = pl_users_is_admin(sup->users, peer.uid, peer.gid);
+        pl_users_name(sup->users, peer.uid, session->tenant);
+    }
+}
+
+/* Room for one more read behind the bytes that are there. */
+static bool
+make_room(struct pl_session *session)
+{
+    if (session->in.start > 0 &&
+        (session->in.start == session->in.len ||
+         session->in.capacity - session->in.len < READ_BYTES)) {
+        memmove(session->in.data, session->in.data + session->in.start,
+                session->in.len - session->in.start);
+        session->in.len -= session->in.start;
+        session->in.start = 0;
+    }
+    if (session->in.capacity - session->in.len >= READ_BYTES)
+        return true;
+    size_t capacity = session->in.capacity * 2;
+    if (capacity < session->in.len + READ_BYTES)
+        capacity = session->in.len + READ_BYTES;
+    uint8_t *data = realloc(session->in.data, capacity);
+    if (data == NULL)
+        return false;
+    session->in.data = data;
+    session->in.capacity = capacity;
+    return true;
+}
+
+/* What cannot be understood ends the connection: nothing after it can be trusted to be a message. */
+static void
+refuse_peer(struct pl_supervisor *sup, struct pl_session *session, int outcome)
+{
+    static struct pl_log_limit limit;
+    uint32_t suppressed;
+    if (pl_log_limit_allows(&limit, sup->now, 5, 10 * PL_NS_PER_S, &suppressed))
+        pl_log(PL_LOG_WARNING, "client does not speak the protocol: cut off",
+               PL_F_STR("why", pl_mp_outcome_text(outcome)), PL_F_INT("pid", session->pid),
+               PL_F_UINT("uid", session->uid), PL_F_UINT("suppressed", suppressed));
+    struct pl_rpc_error error;
+    pl_rpc_error_set(&error, PL_E_PROTOCOL, "%s", pl_mp_outcome_text(outcome));
+    pl_rpc_put_error(&session->out, 0, &error);
+    session->closing = true;
+    pl_session_touch(sup, session);
+}
+
+/* Handles the whole messages that are there. */
+static void
+drain_input(struct pl_supervisor *sup, struct pl_session *session)
+{
+    while (!session->closing && !session->dead && session->in.start < session->in.len) {
+        if (pl_session_backlog(session) > PL_SESSION_OUT_SOFT)
+            return; /* the rest waits until the client has read */
+        size_t bytes;
+        int outcome = pl_rpc_scan(&session->scanner, session->in.data + session->in.start,
+                                  session->in.len - session->in.start, sup->max_msg, &bytes);
+        if (outcome == PL_MP_E_MORE)
+            return;
+        if (outcome != PL_MP_OK) {
+            refuse_peer(sup, session, outcome);
+            return;
+        }
+        struct pl_str raw = { .data = (const char *)session->in.data + session->in.start,
+                              .len = bytes };
+        struct pl_rpc_message message;
+        outcome = pl_rpc_decode(raw, &message);
+        if (outcome != PL_MP_OK) {
+            refuse_peer(sup, session, outcome);
+            return;
+        }
+        session->in.start += bytes;
+        pl_request_handle(sup, session, &message);
+    }
+}
+
+static void
+release_idle_buffer(struct pl_session *session)
+{
+    if (session->in.start == session->in.len) {
+        session->in.start = session->in.len = 0;
+        if (session->in.capacity > READ_BYTES) {
+            free(session->in.data);
+            session->in.data = NULL;
+            session->in.capacity = 0;
+        }
+    }
+}
+
+static void
+read_session(struct pl_supervisor *sup, struct pl_session *session)
+{
+    for (int i = 0; i < READS_PER_TURN && !session->closing && !session->dead; i++) {
+        if (!make_room(session)) {
+            session->dead = true;
+            break;
+        }
+        size_t room = session->in.capacity - session->in.len;
+        ssize_t got = recv(session->fd, session->in.data + session->in.len, room, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
+        if (got <= 0) {
+            session->dead = true; /* gone: nobody will read a reply */
+            break;
+        }
+        session->in.len += (size_t)got;
+        drain_input(sup, session);
+        if ((size_t)got < room || pl_session_backlog(session) > PL_SESSION_OUT_SOFT)
+            break;
+    }
+    release_idle_buffer(session);
+}
+
+void
+pl_session_ready(struct pl_supervisor *sup, struct pl_session *session, unsigned flags)
+{
+    if ((flags & (PL_READY_READ | PL_READY_HANGUP)) != 0 && !session->paused && !session->closing)
+        read_session(sup, session);
+    else if ((flags & PL_READY_HANGUP) != 0)
+        session->dead = true;
+    pl_session_touch(sup, session);
+}
+
+static void
+send_output(struct pl_session *session)
+{
+    while (pl_session_backlog(session) > 0) {
+        ssize_t sent = send(session->fd, session->out.data + session->out_sent,
+                            pl_session_backlog(session), MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent < 0 && errno == EAGAIN)
+            return;
+        if (sent < 0) {
+            session->dead = true;
+            return;
+        }
+        session->out_sent += (size_t)sent;
+    }
+    session->out_sent = 0;
+    if (session->out.capacity > READ_BYTES)
+        pl_mp_writer_deinit(&session->out);
+    else
+        pl_mp_writer_reset(&session->out);
+}
+
+static void
+flush_session(struct pl_supervisor *sup, struct pl_session *session)
+{
+    if (session->out.failed)
+        session->dead = true;
+    if (!session->dead)
+        send_output(session);
+    size_t backlog = pl_session_backlog(session);
+    if (backlog > PL_SESSION_OUT_HARD)
+        session->dead = true;
+    if (session->dead || (session->closing && backlog == 0)) {
+        close_session(sup, session);
+        return;
+    }
+    if (session->starved && backlog < PL_SESSION_OUT_SOFT / 2) {
+        pl_follow_resume(sup, session);
+        backlog = pl_session_backlog(session);
+    }
+    bool was_paused = session->paused;
+    rewatch(sup, session, session->closing || backlog > PL_SESSION_OUT_SOFT, backlog > 0);
+    if (was_paused && !session->paused) {
+        /* Requests that lay in the buffer while the client did not read. */
+        drain_input(sup, session);
+        release_idle_buffer(session);
+    }
+}
+
+void
+pl_session_flush_all(struct pl_supervisor *sup)
+{
+    /* A queue in a circle, each session in it once at most: flushing may touch sessions again (a
+     * request handled, a waiter told), and ends because the input that is there is finite. */
+    while (sup->dirty_count > 0) {
+        struct pl_session *session = sup->sessions[sup->dirty[sup->dirty_head]];
+        sup->dirty_head = (sup->dirty_head + 1) % sup->session_capacity;
+        sup->dirty_count--;
+        session->dirty = false;
+        if (session->fd >= 0)
+            flush_session(sup, session);
+    }
+}
+
+void
+pl_session_close_all(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; i < sup->session_capacity; i++) {
+        struct pl_session *session = sup->sessions[i];
+        if (session == NULL)
+            continue;
+        if (session->fd >= 0)
+            close_session(sup, session);
+        free(session);
+    }
+    free(sup->sessions);
+    free(sup->dirty);
+    free(sup->free_sessions);
+    sup->sessions = NULL;
+    sup->dirty = sup->free_sessions = NULL;
+    sup->session_capacity = sup->dirty_count = sup->free_session_count = 0;
+}

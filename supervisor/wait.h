@@ -1,0 +1,26 @@
+/*
+ * job.wait: the replies that outcomes owe, and their time-outs.
+ */
+#ifndef PL_SUPERVISOR_WAIT_H
+#define PL_SUPERVISOR_WAIT_H
+
+#include "record/job.h"
+#include "supervisor/supervisor.h"
+
+/* Puts an outcome as a reply, a list element or a part of `end`. @id: the job. */
+void pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
+                       const struct pl_job_result *result, bool with_result);
+
+/* The job has ended and its FINISH is logged: everybody who waits is answered. */
+void pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id,
+                 const struct pl_job_result *result);
+
+/* Time-outs of waits that have come. */
+void pl_wait_due(struct pl_supervisor *sup);
+
+/* The retained outcome of a job. Views are good until the next compaction.
+ * Return: false when there is none. */
+bool pl_outcome_find(struct pl_supervisor *sup, const struct pl_uuid *id,
+                     struct pl_job_result *ret_result);
+
+#endif
