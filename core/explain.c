@@ -112,13 +112,13 @@ pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_c
     const struct pl_pool *pool = pl_pool_at(core, lane->config.pool);
     uint64_t run = average(&lane->stat, pool->eta_window);
     uint64_t at_once = concurrency(core, pool, lane, cost, mask);
-    uint64_t done = pl_stat_throughput(&pool->stat, core->header->now_mono);
     if (run == 0)
         run = average(&pool->stat, pool->eta_window);
     if (run > 0) {
         *ret_source = PL_ETA_AVERAGE;
         return product(run, (place + at_once - 1) / at_once);
     }
+    uint64_t done = pl_stat_throughput(&pool->stat, core->header->now_mono);
     if (done > 0) {
         *ret_source = PL_ETA_THROUGHPUT;
         return product(place, 60 * (uint64_t)PL_NS_PER_S / done);

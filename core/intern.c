@@ -187,10 +187,11 @@ pl_type_mask(const struct pl_core *core, uint32_t pool_index, struct pl_str type
 {
     const struct pl_pool *pool = pl_pool_at(core, pool_index);
     uint64_t mask = 0;
-    for (uint32_t bit = 0; bit < PL_POOL_GROUPS_MAX; bit++)
-        if ((pool->group_mask >> bit & 1) != 0 &&
-            group_handles(pl_group_at(core, pool->group[bit]), type))
+    for (uint64_t left = pool->group_mask; left != 0; left &= left - 1) {
+        uint32_t bit = (uint32_t)__builtin_ctzll(left);
+        if (group_handles(pl_group_at(core, pool->group[bit]), type))
             mask |= 1ull << bit;
+    }
     return mask;
 }
 

@@ -103,7 +103,9 @@ record_make(struct pl_core *core, const struct pl_spec *spec, uint32_t lane_inde
             const struct pl_cost *cost, uint64_t seq)
 {
     uint32_t pool = pl_lane_at(core, lane_index)->config.pool;
-    uint32_t type = pl_type_intern(core, pool, spec->type, pl_type_mask(core, pool, spec->type));
+    uint32_t type = pl_type_find(core, pool, spec->type);
+    if (type == PL_INDEX_NONE)
+        type = pl_type_intern(core, pool, spec->type, pl_type_mask(core, pool, spec->type));
     uint32_t tenant = pl_string_intern(core, spec->tenant);
     if (type == PL_INDEX_NONE || tenant == PL_INDEX_NONE) {
         pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct job types and tenants",

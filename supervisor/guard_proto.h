@@ -16,6 +16,8 @@
 
 #include <stdint.h>
 
+#include "shm/worker_fds.h"
+
 #define PL_GUARD_FD            3           /* in the supervisor */
 #define PL_GUARD_MESSAGE_BYTES (64 * 1024) /* the longest message */
 #define PL_GUARD_WORKERS_MAX   512         /* worker trees at a time, dying ones included */
@@ -111,13 +113,6 @@ enum pl_guard_spawn_fd {
     PL_GUARD_SPAWN_SOCK_S, /* … */
     PL_GUARD_SPAWN_FDS,    /* count */
 };
-#define PL_WORKER_FD_S2W    3
-#define PL_WORKER_FD_W2S    4
-#define PL_WORKER_FD_BELL_W 5
-#define PL_WORKER_FD_BELL_S 6
-#define PL_WORKER_FD_SOCK   7
-#define PL_WORKER_FD_GUARD  8 /* stream socket made by the guard: EOF says that the guard is gone  \
-                               */
 
 #define PL_GUARD_SPAWN_USER  1u /* set uid, gid and groups before exec (needs privilege) */
 #define PL_GUARD_SPAWN_UMASK 2u /* set umask */

@@ -50,8 +50,13 @@ run_of(struct pl_worker *worker, const struct pl_ring_record *record, const stru
 }
 
 static void
-take_ready(struct pl_supervisor *sup, struct pl_worker *worker)
+take_ready(struct pl_supervisor *sup, struct pl_worker *worker,
+           const struct pl_ring_record *record)
 {
+    struct pl_rec_ready head;
+    memcpy(&head, record->body, sizeof(head));
+    if (worker->pid == 0)
+        worker->pid = head.pid; /* the guard's own word follows */
     if (pl_channel_read_facts(&worker->channel, &worker->facts) != PL_SLOT_OK) {
         pl_worker_distrust(sup, worker, "it said READY without the plugin's facts");
         return;
@@ -371,7 +376,7 @@ take(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ring_r
     }
     switch ((enum pl_w2s_kind)kind) {
     case PL_W2S_READY:
-        take_ready(sup, worker);
+        take_ready(sup, worker, record);
         return;
     case PL_W2S_STARTED:
         take_started(sup, worker, record);

@@ -140,10 +140,16 @@ start(struct pl_supervisor *sup, struct pl_worker *worker)
 }
 
 static void
+announce(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    pl_event_worker(sup, PL_SUPEV_WORKER_STARTED, worker, 0, NULL);
+}
+
+static void
 spawned(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     set_status(sup, worker, PL_WORKER_LOADING);
-    pl_event_worker(sup, PL_SUPEV_WORKER_STARTED, worker, 0, NULL);
+    announce(sup, worker);
 }
 
 static void
@@ -319,8 +325,11 @@ due(struct pl_supervisor *sup, struct pl_worker *worker)
 
 static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
     [PL_WORKER_OFF] = { [EV_START] = start },
+    /* A worker may be ready before the guard's word of its birth has come. */
     [PL_WORKER_SPAWNING] = { [EV_SPAWNED] = spawned,
                              [EV_SPAWN_FAILED] = never_lived,
+                             [EV_READY] = ready,
+                             [EV_OPEN_FAILED] = open_failed,
                              [EV_LEAVE] = end_early,
                              [EV_KILL] = kill_tree },
     [PL_WORKER_LOADING] = { [EV_READY] = ready,
@@ -328,7 +337,7 @@ static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
                             [EV_EXITED] = exited,
                             [EV_LEAVE] = end_early,
                             [EV_KILL] = kill_tree },
-    [PL_WORKER_UP] = { [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree },
+    [PL_WORKER_UP] = { [EV_SPAWNED] = announce, [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree },
     [PL_WORKER_LEAVING] = { [EV_EXITED] = exited, [EV_KILL] = kill_tree },
     [PL_WORKER_DYING] = { [EV_SPAWN_FAILED] = never_lived, [EV_EXITED] = exited,
                           [EV_KILL] = kill_tree },

@@ -410,11 +410,11 @@ pl_paths_find_plugin(const char *name, const char *config_path, char ret_path[PL
     for (unsigned i = 0; pl_paths_plugin_dir(i, dir); i++) {
         size_t used = strlen(looked);
 
-        if (print_path(path, NULL, "%s/%s.so", dir, name) == 0 && access(path, R_OK) == 0)
+        if (print_path(path, NULL, "%s/pl_exec_%s.so", dir, name) == 0 && access(path, R_OK) == 0)
             return print_path(ret_path, err, "%s", path);
         snprintf(looked + used, sizeof(looked) - used, "%s%.200s", used == 0 ? "" : ", ", dir);
     }
-    pl_error_set(err, "the executor '%s' was not found (looked for %s.so in %s)", name, name,
+    pl_error_set(err, "the executor '%s' was not found (looked for pl_exec_%s.so in %s)", name, name,
                  looked);
     return -ENOENT;
 }

@@ -281,7 +281,9 @@ note_lsn(struct state *s, struct image *chunk, const struct pl_record *head)
         return;
     if (head->lsn > chunk->next_lsn)
         s->report.missing_lsns += head->lsn - chunk->next_lsn;
-    if (head->lsn >= chunk->next_lsn)
+    if (head->lsn < chunk->next_lsn)
+        s->report.misplaced++;
+    else
         chunk->next_lsn = head->lsn + 1;
 }
 
@@ -410,7 +412,8 @@ decide_live(struct facts *f, const struct pl_job_spec *spec)
         job->not_before_boot_ns = running ? 0 : spec->run_at_boot_ns;
         job->not_before_wall_ms = running ? 0 : spec->run_at_wall_ms;
     }
-    if (f->cancel_lsn <= life)
+    /* Work that was logged behind a stop says that the stop did not end the job. */
+    if (f->cancel_lsn <= life || f->cancel_lsn < f->retry_lsn || f->cancel_lsn < job->start_lsn)
         job->cancel_outcome = 0;
     bool waits = job->not_before_boot_ns != 0 || job->not_before_wall_ms != 0;
     if (running)
@@ -533,8 +536,8 @@ bool
 pl_recover_is_clean(const struct pl_recover_report *report)
 {
     return report->torn_bytes == 0 && report->damaged_ranges == 0 && report->missing_lsns == 0 &&
-           report->missing_chunks == 0 && report->bad_chunks == 0 && report->orphans == 0 &&
-           report->unknown_records == 0;
+           report->misplaced == 0 && report->missing_chunks == 0 && report->bad_chunks == 0 &&
+           report->orphans == 0 && report->unknown_records == 0;
 }
 
 void

@@ -50,8 +50,9 @@ struct pl_recovered_job {
     /* enum pl_job_state: HELD, DELAYED (run_at of the spec), QUEUED, RUNNING (START was last),
      * RETRYING (RETRY with a time was last), ENDED. The spec is read for the first two. */
     uint8_t state;
-    uint8_t cancel_outcome; /* enum pl_outcome: a stop was decided before the end; 0: none */
-    bool front;             /* the last RETRY put it to the front */
+    /* enum pl_outcome: a stop was decided, and no RETRY or START came behind it; 0: none. */
+    uint8_t cancel_outcome;
+    bool front; /* the last RETRY put it to the front */
 };
 
 struct pl_recover_report {
@@ -63,6 +64,7 @@ struct pl_recover_report {
     uint64_t damaged_ranges;
     uint64_t damaged_bytes;
     uint64_t missing_lsns; /* gaps inside a chunk */
+    uint64_t misplaced;    /* no copies, and yet with an lsn that was passed: told, and applied */
     uint32_t chunks;
     uint32_t bad_chunks;     /* header not readable: ignored */
     uint32_t missing_chunks; /* named by the newest chunk, not among the images */

@@ -292,7 +292,7 @@ START_TEST(paths)
     ck_assert_int_eq(pl_paths_find_program("other", path, &err), -ENOENT);
     ck_assert_ptr_nonnull(strstr(err.text, dir));
     unlink(file);
-    snprintf(file, sizeof(file), "%s/echo.so", dir);
+    snprintf(file, sizeof(file), "%s/pl_exec_echo.so", dir);
     close(open(file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
     setenv("PL_PLUGIN_PATH", "/nonexistent:", 1);
     ck_assert_int_eq(pl_paths_find_plugin("no-such", NULL, path, &err), -ENOENT);

@@ -1,0 +1,54 @@
+#!/usr/bin/python3
+"""config check shows all mistakes; a broken reload changes nothing, a good one applies."""
+import lib
+
+FIVE = """\
+version: 1
+pools:
+  build:
+    max_unitz: {cpu: 2}
+    queue: memorry
+    default_timeout: soon
+    workers:
+      - {name: sh, kind: cpu, replicas: many, executor: {plugin: command}}
+      - {name: sh2, kind: tpu, executor: {plugin: command}}
+"""
+
+
+class Config(lib.Test):
+    def test_five_mistakes(self):
+        path = self.instance.dir / 'five.yaml'
+        path.write_text(FIVE)
+        result = self.instance.plctl('config', 'check', path, code=3)
+        errors = [line for line in (result.out + result.err).splitlines() if ': error: ' in line]
+        lines = {int(line.split(':')[1]) for line in errors}
+        self.assertLessEqual({4, 5, 6, 8, 9}, lines, result)
+        text = result.out + result.err
+        self.assertIn('^', text)
+        self.assertIn("max_units", text)
+        found = self.instance.plctl('config', 'check', path, '--json', code=3).json()
+        self.assertFalse(found['ok'])
+        self.assertGreaterEqual(len(found['diagnostics']), 5)
+
+    def test_broken_reload_changes_nothing(self):
+        before = self.instance.plctl('pool', 'ls', '--json', code=0).json()
+        self.instance.config.write_text(FIVE)
+        result = self.instance.plctl('reload')
+        self.assertEqual(result.code, 3, result)
+        self.assertIn('max_unitz', result.err)
+        self.assertEqual(self.instance.plctl('pool', 'ls', '--json', code=0).json(), before)
+
+    def test_good_reload(self):
+        self.instance.config.write_text(lib.CONFIG.replace('cpu: 2', 'cpu: 5'))
+        self.instance.plctl('reload', code=0)
+        units = {pool['name']: pool['units'] for pool in self.instance.stats()['pools']}
+        self.assertEqual(units['build']['cpu']['capacity'], 5)
+
+    def test_schema_and_print(self):
+        self.assertIn('properties', self.instance.plctl('config', 'schema', code=0).json())
+        self.assertIn('max_units', self.instance.plctl('config', 'print', self.instance.config,
+                                                       code=0).out)
+
+
+if __name__ == '__main__':
+    lib.main()

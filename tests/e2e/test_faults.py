@@ -1,0 +1,100 @@
+#!/usr/bin/python3
+"""Supervisor stopped, supervisor killed, worker killed, a program's grandchild."""
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import lib
+
+SERVED_AGAIN = 10.0  # seconds: ten times the promise
+
+
+class Faults(lib.Test):
+    def test_stats_of_a_stopped_supervisor(self):
+        self.instance.run_detached('sleep', '1000')
+        pid = self.instance.supervisor_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            lib.until('it is stopped', lambda: state_of(pid) == 'T')
+            stats = self.instance.plctl('stats', '--json', code=0)
+            self.assertIn('stopped', stats.err)
+            self.assertIn(str(pid), stats.err)
+            self.assertFalse(stats.json()['supervisor']['responding'])
+            self.assertEqual(len(self.instance.plctl('ps', '--json', code=0).json()), 1)
+            if shutil.which('strace'):
+                self.no_socket_call()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.instance.plctl('status', code=0)
+
+    def no_socket_call(self):
+        for command in ('stats', 'ps'):
+            trace = self.instance.dir / f'trace.{command}'
+            subprocess.run(['strace', '-f', '-o', trace, '-e', 'trace=network',
+                            *self.instance.command(command)], env=self.instance.env, check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=lib.LIMIT)
+            calls = [line for line in trace.read_text().splitlines() if '(' in line]
+            self.assertEqual(calls, [])
+
+    def test_killed_supervisor_comes_back_with_its_jobs(self):
+        self.instance.plctl('pool', 'pause', 'quick', code=0)
+        waiting = [self.instance.submit('echo', '-p', 'quick', '-d', str(n)) for n in range(3)]
+        running = self.instance.run_detached('sh', '-c', 'sleep 0.2; echo done')
+        self.instance.until_state(running, 'running', 'succeeded')
+        old = self.instance.supervisor_pid()
+        start = time.monotonic()
+        os.kill(old, signal.SIGKILL)
+        lib.until('a new supervisor serves', lambda: self.instance.plctl('status').code == 0,
+                  SERVED_AGAIN)
+        took = time.monotonic() - start
+        self.assertLess(took, SERVED_AGAIN)
+        print(f'served again after {took:.3f} s')
+        self.assertNotEqual(self.instance.supervisor_pid(), old)
+        self.instance.plctl('pool', 'resume', 'quick')
+        for number, job in enumerate(waiting):
+            self.instance.plctl('wait', job, code=0)
+            self.assertEqual(self.instance.plctl('result', job, code=0).out, str(number))
+        self.instance.plctl('wait', running, code=0)
+        self.assertEqual(self.instance.plctl('result', running, code=0).out, 'done\n')
+
+    def test_killed_worker_runs_its_job_again(self):
+        tally = self.instance.dir / 'tally'
+        job = self.instance.run_detached(
+            'sh', '-c', f'echo run >> {tally}; test $(wc -l < {tally}) -gt 1 || sleep 1000; echo ok')
+        lib.until('it runs', lambda: tally.exists() and tally.read_text())
+        pid = self.instance.until_state(job, 'running')['worker_pid']
+        os.kill(pid, signal.SIGKILL)
+        self.instance.plctl('wait', job, code=0)
+        self.assertEqual(tally.read_text(), 'run\nrun\n')
+        self.assertEqual(self.instance.job(job)['attempt'], 2)
+        self.assertEqual(self.instance.plctl('result', job, code=0).out, 'ok\n')
+
+    def test_killed_worker_leaves_no_program(self):
+        mark = f'{self.instance.dir.name}-child'
+        job = self.instance.run_detached(
+            'sh', '-c', '(setsid sleep 1000 & sleep 1000 & wait) & sleep 1000',
+            options=('--retries', '0', '--at-most-once', '-e', f'MARK={mark}'))
+        lib.until('its programs run', lambda: len(lib.processes_with(mark)) >= 4)
+        pid = self.instance.job(job)['worker_pid']
+        os.kill(pid, signal.SIGKILL)
+        self.instance.plctl('wait', job, code=10)
+        self.assertEqual(lib.processes_with(mark), [])
+        self.assertEqual(self.instance.job(job)['reason'], 'interrupted')
+
+    def test_crash_limit(self):
+        job = self.instance.run_detached('sh', '-c', 'kill -9 $PPID; sleep 1000')
+        self.instance.plctl('wait', job, code=10)
+        self.assertEqual(self.instance.job(job)['state'], 'crashed')
+        other = self.instance.submit('echo', '-p', 'quick', '-d', 'fine')
+        self.instance.plctl('wait', other, code=0)
+
+
+def state_of(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
+        return file.read().rpartition(')')[2].split()[0]
+
+
+if __name__ == '__main__':
+    lib.main()

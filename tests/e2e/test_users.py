@@ -1,0 +1,66 @@
+#!/usr/bin/python3
+"""Two users on one socket: what belongs to one is not seen or touched by the other."""
+import os
+import pwd
+import subprocess
+import sys
+
+import lib
+
+if os.geteuid() != 0:
+    print('skipped: only root can be two users')
+    sys.exit(77)
+
+CONFIG = lib.CONFIG.replace('name: e2e\n', 'name: e2e\nsupervisor: {socket_mode: "0666"}\n')
+
+
+class Users(lib.Test):
+    config = CONFIG
+
+    def setUp(self):
+        super().setUp()
+        user = pwd.getpwnam('nobody')
+        self.ids = dict(user=user.pw_uid, group=user.pw_gid, extra_groups=[])
+        # The other one must be able to reach the socket, and nothing else.
+        os.chmod(self.instance.dir, 0o711)
+        for path in ('run', 'run/parking-lot', 'run/parking-lot/e2e'):
+            os.chmod(self.instance.dir / path, 0o711)
+
+    def other(self, *args):
+        env = {**self.instance.env,
+               'PL_SOCKET': str(self.instance.dir / 'run/parking-lot/e2e/pl.sock')}
+        done = subprocess.run(self.instance.command(*args), env=env, capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=lib.LIMIT, check=False, cwd='/',
+                              **self.ids)
+        return lib.Result(done.returncode, done.stdout, done.stderr)
+
+    def test_others_jobs_are_not_there(self):
+        mine = self.instance.run_detached('sleep', '1000')
+        for command in (['job', 'show'], ['cancel'], ['job', 'hold'], ['result'], ['explain']):
+            result = self.other(*command, mine)
+            self.assertIn(result.code, (4, 6), f'{command}: {result}')
+        self.assertEqual(self.instance.job(mine)['state'], 'running')
+        listed = self.other('job', 'ls', '--json')
+        self.assertEqual(listed.code, 0, listed)
+        self.assertEqual(listed.json(), [])
+
+    def test_own_jobs_work(self):
+        result = self.other('submit', 'echo', '-p', 'quick', '-d', 'x', '--wait')
+        self.assertEqual((result.code, result.out), (0, 'x'), result)
+
+    def test_no_other_tenant_and_no_control(self):
+        self.assertEqual(self.other('submit', 'echo', '-p', 'quick', '--tenant', 'root').code, 6)
+        for command in (['pool', 'pause', 'quick'], ['stop'], ['reload'],
+                        ['lane', 'set', 'quick/base', '--max-concurrency', '1'],
+                        ['workers', 'restart']):
+            self.assertEqual(self.other(*command).code, 6, command)
+
+    def test_administrator_may(self):
+        theirs = self.other('submit', 'echo', '-p', 'quick', '--hold', '--id-only')
+        self.assertEqual(theirs.code, 0, theirs)
+        self.instance.plctl('job', 'show', theirs.out.strip(), code=0)
+        self.instance.plctl('cancel', theirs.out.strip(), code=0)
+
+
+if __name__ == '__main__':
+    lib.main()

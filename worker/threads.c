@@ -1,0 +1,87 @@
+/*
+ * Executor threads: a queue under the mutex of this process. Jobs of a thread-safe plugin run side
+ * by side, those of a plain one after the other; the channel thread goes on meanwhile.
+ */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+
+static struct pl_exec_job *
+take(struct pl_exec_host *host)
+{
+    pthread_mutex_lock(&host->lock);
+    while (host->queue_first == NULL && !host->threads_end)
+        pthread_cond_wait(&host->work, &host->lock);
+    struct pl_exec_job *job = host->queue_first;
+    if (job != NULL) {
+        host->queue_first = job->next;
+        if (host->queue_first == NULL)
+            host->queue_end = &host->queue_first;
+        job->next = NULL;
+        job->queued = false;
+    }
+    pthread_mutex_unlock(&host->lock);
+    return job;
+}
+
+static void *
+run(void *argument)
+{
+    struct pl_exec_host *host = argument;
+    struct pl_exec_job *job;
+    while ((job = take(host)) != NULL)
+        pl_job_run(job);
+    return NULL;
+}
+
+void
+pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job)
+{
+    pthread_mutex_lock(&host->lock);
+    job->queued = true;
+    job->next = NULL;
+    *host->queue_end = job;
+    host->queue_end = &job->next;
+    pthread_cond_signal(&host->work);
+    pthread_mutex_unlock(&host->lock);
+}
+
+int
+pl_threads_start(struct pl_exec_host *host)
+{
+    host->queue_end = &host->queue_first;
+    host->thread_count = (host->plugin->flags & PL_EXEC_THREAD_SAFE) != 0 ? host->concurrency : 1;
+    host->threads = calloc(host->thread_count, sizeof(*host->threads));
+    if (host->threads == NULL)
+        return -ENOMEM;
+    /* Signals of the process are the channel thread's business. */
+    sigset_t all, before;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGBUS);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGABRT);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = 0;
+    for (uint32_t i = 0; i < host->thread_count && rc == 0; i++)
+        rc = pthread_create(&host->threads[i], NULL, run, host);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return -rc;
+}
+
+void
+pl_threads_stop(struct pl_exec_host *host)
+{
+    pthread_mutex_lock(&host->lock);
+    host->threads_end = true;
+    pthread_cond_broadcast(&host->work);
+    pthread_mutex_unlock(&host->lock);
+    for (uint32_t i = 0; i < host->thread_count; i++)
+        pthread_join(host->threads[i], NULL);
+    free(host->threads);
+    host->threads = NULL;
+    host->thread_count = 0;
+}

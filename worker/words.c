@@ -1,0 +1,69 @@
+/*
+ * Last words: a crash writes what it knows into the worker's own segment, then dies as it would
+ * have died without us, so that the parent sees the true signal.
+ */
+#include "worker/worker.h"
+
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+
+static struct pl_exec_host *crash_host;
+static __thread const struct pl_exec_job *this_job;
+
+/* Large enough for the handler; the thread that crashed may have overrun its own stack. */
+static uint8_t handler_stack[64 << 10];
+
+void
+pl_words_job(const struct pl_exec_job *job)
+{
+    this_job = job;
+}
+
+/* Async-signal-safe: no stdio. */
+static size_t
+append(char *to, size_t at, size_t max, const char *text)
+{
+    while (*text != '\0' && at + 1 < max)
+        to[at++] = *text++;
+    to[at] = '\0';
+    return at;
+}
+
+static void
+on_crash(int signo, siginfo_t *info, void *context)
+{
+    (void)context;
+    struct pl_last_words words = { .signal = (uint32_t)signo, .slot = PL_SLOT_NONE };
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    words.at_ns = (int64_t)now.tv_sec * PL_NS_PER_S + now.tv_nsec;
+    words.address = (uint64_t)(uintptr_t)info->si_addr;
+    size_t at = append(words.text, 0, sizeof(words.text), "plugin ");
+    at = append(words.text, at, sizeof(words.text),
+                crash_host->plugin != NULL ? crash_host->plugin->name : crash_host->plugin_path);
+    const struct pl_exec_job *job = this_job;
+    if (job != NULL) {
+        words.slot = job->slot;
+        at = append(words.text, at, sizeof(words.text), " crashed in job ");
+        append(words.text, at, sizeof(words.text), job->id);
+    } else {
+        append(words.text, at, sizeof(words.text), " crashed outside of a job");
+    }
+    pl_channel_write_last_words(&crash_host->channel, &words);
+    raise(signo); /* the default action was restored by SA_RESETHAND */
+}
+
+void
+pl_words_install(struct pl_exec_host *host)
+{
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+    crash_host = host;
+    stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof(handler_stack) };
+    sigaltstack(&stack, NULL);
+    struct sigaction action = { .sa_sigaction = on_crash,
+                                .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND };
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
+        sigaction(signals[i], &action, NULL);
+}

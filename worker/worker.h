@@ -1,0 +1,143 @@
+/*
+ * pl-worker: one process, one plugin, its own channel and nothing else.
+ *
+ * The channel thread (main) takes dispatches, runs INLINE and ASYNC plugins, their descriptors and
+ * timers, heartbeats and stops. Other plugins run in executor threads: as many as jobs at once when
+ * the plugin is thread-safe, else one. Whatever a thread reports goes into the report ring under
+ * one mutex of this process; nothing here waits for a lock of another process.
+ *
+ * Order for each job, which makes adoption decidable: take the dispatch, commit "running" in the
+ * slot, give the dispatch's room back, run, publish FINISHED, commit "finished".
+ */
+#ifndef PL_WORKER_WORKER_H
+#define PL_WORKER_WORKER_H
+
+#include <pthread.h>
+
+#include "parkinglot/executor.h"
+#include "shm/channel.h"
+#include "shm/map.h"
+#include "util/buf.h"
+
+#define PL_WATCHES_MAX 512
+#define PL_TIMERS_MAX  512
+
+struct pl_exec_job {
+    struct pl_exec_host *host;
+    uint32_t slot;
+    uint32_t generation;
+    bool live;   /* dispatched and not finished */
+    bool queued; /* waits for an executor thread */
+    struct pl_exec_job *next;
+    struct pl_rec_dispatch head;
+    char id[37];
+    uint8_t *record; /* the dispatch as it came: type, metadata, perhaps the payload */
+    uint32_t record_bytes;
+    char *type;
+    char **meta; /* pairs key, value: each ended by NUL; the values' sizes beside */
+    size_t *meta_bytes;
+    uint32_t meta_count;
+    char *meta_text;
+    const void *payload;
+    struct pl_map payload_map;
+    struct pl_map result_map; /* of result_alloc beyond the slot's area */
+    int result_fd;
+    size_t result_allocated;
+    uint8_t *kept; /* keep_result */
+    size_t kept_bytes;
+    uint64_t stream_bytes;
+    int64_t started;
+    bool has_status;
+    int status;
+};
+
+struct pl_watch {
+    int fd; /* -1: free */
+    void (*ready)(void *user, int fd, uint32_t events);
+    void *user;
+};
+
+struct pl_timer {
+    uint64_t number; /* 0: free */
+    int64_t at;
+    void (*due)(void *user);
+    void *user;
+};
+
+struct pl_exec_host {
+    struct pl_channel channel;
+    struct pl_map s2w, w2s;
+    pthread_t channel_thread;
+    pthread_mutex_t lock; /* the report ring and the thread queue */
+    pthread_cond_t work;
+    const struct pl_exec_plugin *plugin;
+    void *instance;
+    bool on_channel_thread; /* INLINE or ASYNC */
+    uint32_t thread_count;
+    pthread_t *threads;
+    struct pl_exec_job *queue_first, **queue_end;
+    struct pl_exec_job *jobs; /* by slot */
+    uint32_t job_count;       /* live; written under lock */
+    uint32_t *unmarked;       /* slots whose FINISHED is not published yet */
+    uint32_t unmarked_count;
+    bool unpublished;         /* channel thread: records wait for the end of the batch */
+    bool draining, exiting, threads_end;
+    uint8_t *record; /* private copy of one record of the dispatch ring */
+    uint32_t record_max;
+    uint64_t next_key;
+    int epoll;
+    struct pl_watch watches[PL_WATCHES_MAX];
+    struct pl_timer timers[PL_TIMERS_MAX];
+    uint32_t timer_count;
+    uint64_t next_timer;
+    int64_t next_beat;
+    const char *name, *pool, *config, *work_dir, *plugin_path;
+    uint32_t concurrency;
+};
+
+/* ---- report.c: towards the supervisor ---- */
+
+/* The last record of a job: waits for room, and commits the slot as finished behind the publication,
+ * which may be that of the batch. */
+void pl_report_finished(struct pl_exec_host *host, struct pl_exec_job *job,
+                        const struct pl_ring_part *parts, uint32_t part_count, bool publish);
+/* Adds a record; waits for room. @publish: at once, else with the end of the batch. */
+void pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
+               const struct pl_ring_part *parts, uint32_t part_count, bool publish);
+/* The same without waiting. Return: false: no room. */
+bool pl_report_try(struct pl_exec_host *host, const struct pl_ring_meta *meta,
+                   const struct pl_ring_part *parts, uint32_t part_count, bool publish);
+void pl_report_publish(struct pl_exec_host *host);
+void pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job,
+                   enum pl_exec_log level, const char *text, size_t bytes);
+bool pl_on_channel_thread(const struct pl_exec_host *host);
+
+/* ---- job.c: one job from dispatch to FINISHED ---- */
+
+/* Return: 0, or a negative errno: the channel cannot be trusted. */
+int pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record);
+void pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record);
+
+/* Runs it and finishes it when the plugin did not. */
+void pl_job_run(struct pl_exec_job *job);
+
+/* The end: FINISHED is published, the slot is free. */
+void pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
+                   const char *content_type, const void *data, size_t bytes, bool stream);
+
+/* ---- threads.c ---- */
+
+int pl_threads_start(struct pl_exec_host *host);
+void pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job);
+void pl_threads_stop(struct pl_exec_host *host);
+
+/* ---- api.c: what the plugin sees ---- */
+
+extern const struct pl_exec_api pl_api;
+
+/* ---- words.c: last words of a crash ---- */
+
+void pl_words_install(struct pl_exec_host *host);
+void pl_words_job(const struct pl_exec_job *job); /* of this thread; NULL: none */
+
+#endif
