@@ -106,11 +106,13 @@ send_stream(struct program *program)
 {
     while (program->sent < program->out_bytes) {
         size_t piece = program->out_bytes - program->sent;
-        if (piece > 32u << 10)
-            piece = 32u << 10;
+        if (piece > PL_EXEC_EMIT_MAX)
+            piece = PL_EXEC_EMIT_MAX;
         int rc = command_api->emit(program->job, program->out + program->sent, piece);
         if (rc == PL_EXEC_AGAIN)
             return false;
+        if (rc != PL_EXEC_OK)
+            program->stream_failed = true; /* the job ends failed: nothing is lost silently */
         program->sent += piece;
     }
     return true;
@@ -265,6 +267,8 @@ describe(struct program *program, char *text, size_t bytes)
     int at = 0;
     if (program->stopped)
         at = snprintf(text, bytes, "stopped");
+    else if (program->stream_failed)
+        at = snprintf(text, bytes, "its output could not be passed on");
     else if (WIFSIGNALED(program->status))
         at = snprintf(text, bytes, "ended by signal %d (%s)", WTERMSIG(program->status),
                       strsignal(WTERMSIG(program->status)));
@@ -308,7 +312,8 @@ finish(struct program *program)
     command_api->set_exit(job, program->status);
     if (program->spill_fd >= 0)
         say_where_the_rest_is(program);
-    if (!program->stopped && WIFEXITED(program->status) && WEXITSTATUS(program->status) == 0) {
+    if (!program->stopped && !program->stream_failed && WIFEXITED(program->status) &&
+        WEXITSTATUS(program->status) == 0) {
         if (program->streams)
             command_api->complete_stream(job, NULL);
         else

@@ -32,6 +32,7 @@ struct program {
     int status; /* as of waitpid(2) */
     bool stopped;
     bool streams;
+    bool stream_failed;
     bool paused; /* stdout is not read: the stream's reader is behind */
     uint64_t timer;
     char *out;

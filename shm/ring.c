@@ -273,7 +273,8 @@ header_plausible(const struct pl_ring_consumer *ring, const struct pl_ring_heade
     uint64_t to_end = ring->capacity - (ring->cursor & (ring->capacity - 1));
     uint64_t limit = available < to_end ? available : to_end;
     return header->kind != 0 && header->seq == ring->cursor && header->reserved == 0 &&
-           header->body_bytes <= limit - HEADER_BYTES && record_bytes(header->body_bytes) <= limit;
+           header->body_bytes <= pl_ring_body_max(ring->capacity) &&
+           record_bytes(header->body_bytes) <= limit;
 }
 
 /* A padding record reaches exactly to the end of the ring. */

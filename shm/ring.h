@@ -180,7 +180,7 @@ bool pl_ring_drained(struct pl_ring_producer *ring);
 /**
  * pl_ring_pop() - copy the next record out
  * @buf:        private memory; holds the body afterwards (ret_record->body == buf)
- * @buf_bytes:  at least pl_ring_body_max(capacity) to be safe from PL_RING_E_TOO_LARGE
+ * @buf_bytes:  pl_ring_body_max(capacity) is enough for every record
  *
  * The CRC is checked over the copy, so the bytes stay as checked whatever the peer does. The room
  * comes back to the producer only with pl_ring_release().

@@ -136,11 +136,11 @@ static void
 fill_result(struct pl_supervisor *sup, const struct pl_action *action,
             const struct pl_step_facts *facts, const struct pl_job_view *view,
             const struct pl_record *head, const struct pl_job_spec *spec,
-            struct pl_job_result *result)
+            const struct pl_lane_config *lane, struct pl_job_result *result)
 {
     pl_job_result_init(result);
     result->pool = spec->pool;
-    result->lane = spec->lane;
+    result->lane = (struct pl_str){ lane->name, strlen(lane->name) };
     result->type = spec->type;
     result->key = spec->key;
     result->uid = spec->uid;
@@ -193,12 +193,15 @@ ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl
     struct pl_record head = { .lsn = 0 };
     static struct pl_job_spec spec;
     static struct pl_job_result result;
+    static struct pl_lane_config lane;
     int rc = pl_core_job_view(&sup->core, action->job, &view);
     PL_ASSERT(rc == PL_CORE_OK);
     uint64_t submit = view.body;
     if (!pl_job_read_spec(sup, submit, &head, &spec))
         pl_job_spec_init(&spec);
-    fill_result(sup, action, facts, &view, &head, &spec, &result);
+    if (pl_core_lane_config(&sup->core, view.lane, &lane) != PL_CORE_OK)
+        lane.name[0] = '\0';
+    fill_result(sup, action, facts, &view, &head, &spec, &lane, &result);
     bound(&result.error, 8192);
     bound(&result.reason, 1024);
     bound(&result.content_type, 256);
@@ -233,16 +236,16 @@ log_retry(struct pl_supervisor *sup, const struct pl_action *action)
     pl_log_note(sup, PL_RECORD_RETRY, &view.id, view.attempt, &note);
 }
 
-/* The stop decides the outcome, so it is logged when it is sent. */
+/* The stop decides the outcome, so it is logged when it is sent. Not that of a time-out or a
+ * preemption: those may end in another attempt, and after a restart the job simply runs again. */
 static void
 log_stop(struct pl_supervisor *sup, const struct pl_action *action)
 {
     struct pl_job_view view;
-    if (pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
+    if (action->reason == PL_REASON_TIMEOUT || action->reason == PL_REASON_PREEMPTED ||
+        pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
         return;
-    struct pl_job_note note = { .outcome = action->reason == PL_REASON_TIMEOUT
-                                               ? PL_OUTCOME_TIMED_OUT
-                                               : PL_OUTCOME_CANCELLED,
+    struct pl_job_note note = { .outcome = PL_OUTCOME_CANCELLED,
                                 .by_uid = action->who,
                                 .reason = reason_word(action, NULL) };
     pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.attempt, &note);

@@ -464,12 +464,28 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
 /* ---- reload ---- */
 
 static void
-refuse_reload(struct pl_supervisor *sup, const struct pl_request *request, const char *first)
+refuse_reload(struct pl_supervisor *sup, const struct pl_request *request, const char *why)
 {
-    pl_log(PL_LOG_ERROR, "reload refused: nothing was changed", PL_F_STR("error", first));
+    pl_log(PL_LOG_ERROR, "reload refused: nothing was changed", PL_F_STR("error", why));
     if (request != NULL)
         pl_reply_fail(sup, request, PL_E_CONFIG,
-                      "%s; nothing was changed (plctl config check shows all)", first);
+                      "%.380s; nothing was changed (plctl config check shows all)", why);
+}
+
+/* As many as fit into one line of an answer. */
+static void
+list_errors(const struct pl_diagnostics *diags, char *text, size_t bytes)
+{
+    size_t at = (size_t)snprintf(text, bytes, "%u errors", diags->errors);
+    for (uint32_t i = 0; i < diags->count && at < bytes; i++) {
+        const struct pl_diagnostic *item = &diags->items[i];
+        if (item->severity != PL_DIAG_ERROR)
+            continue;
+        int put = snprintf(text + at, bytes - at, "; %s:%u:%u: %s%s%s", item->file, item->pos.line,
+                           item->pos.column, item->path != NULL ? item->path : "",
+                           item->path != NULL ? ": " : "", item->message);
+        at += put > 0 ? (size_t)put : 0;
+    }
 }
 
 void
@@ -480,15 +496,10 @@ pl_configure_reload(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_error err = { .text = "" };
     int rc = pl_configure_load(sup, &config, &diags);
     if (rc < 0) {
-        char first[PL_ERROR_TEXT_BYTES];
-        snprintf(first, sizeof(first), "the file cannot be read");
-        if (diags.count > 0)
-            snprintf(first, sizeof(first), "%s:%u:%u: %s%s%s", diags.items[0].file,
-                     diags.items[0].pos.line, diags.items[0].pos.column,
-                     diags.items[0].path != NULL ? diags.items[0].path : "",
-                     diags.items[0].path != NULL ? ": " : "", diags.items[0].message);
+        char all[PL_ERROR_TEXT_BYTES];
+        list_errors(&diags, all, sizeof(all));
         pl_diagnostics_print(&diags, stderr);
-        refuse_reload(sup, request, first);
+        refuse_reload(sup, request, all);
     } else if (pl_configure_apply(sup, config, &err) < 0) {
         pl_config_free(config);
         refuse_reload(sup, request, err.text);

@@ -240,8 +240,12 @@ do_due(struct pl_supervisor *sup)
 static void
 keep_house(struct pl_supervisor *sup)
 {
-    if (pl_memlog_compact_due(sup->log))
-        (void)pl_memlog_compact(sup->log, COMPACT_STEP);
+    if (pl_memlog_compact_due(sup->log) &&
+        pl_memlog_compact(sup->log, COMPACT_STEP) == PL_MEMLOG_E_DAMAGED &&
+        !sup->log_damage_told) {
+        sup->log_damage_told = true;
+        pl_log(PL_LOG_ERROR, "a chunk of the memory log is damaged: it is kept, and grows no smaller");
+    }
     (void)pl_outcome_store_evict(sup->outcomes, sup->now_wall, sup->now_boot, EVICT_STEP);
 }
 

@@ -33,6 +33,28 @@ find_live(struct pl_supervisor *sup, const struct pl_uuid *id, struct pl_job_vie
            pl_core_job_view(&sup->core, ref, ret_view) == PL_CORE_OK;
 }
 
+/* A job whose pool left the configuration: it cannot be scheduled, but it was accepted, so its record
+ * stays until a later configuration has the pool again. */
+static struct pl_stranded *
+find_stranded(struct pl_supervisor *sup, const struct pl_uuid *id)
+{
+    for (size_t i = 0; i < sup->stranded_count; i++)
+        if (pl_uuid_equal(&sup->stranded[i].id, id))
+            return &sup->stranded[i];
+    return NULL;
+}
+
+static void
+strand(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+{
+    struct pl_stranded *grown =
+        reallocarray(sup->stranded, sup->stranded_count + 1, sizeof(*grown));
+    PL_ASSERT(grown != NULL);
+    sup->stranded = grown;
+    grown[sup->stranded_count++] =
+        (struct pl_stranded){ .id = job->id, .location = job->submit_location };
+}
+
 static bool
 keep(void *user, uint64_t location, const struct pl_record_view *record)
 {
@@ -40,6 +62,9 @@ keep(void *user, uint64_t location, const struct pl_record_view *record)
     struct pl_job_view view;
     if (record->head.type == PL_RECORD_FINISH)
         return pl_outcome_store_owns(sup->outcomes, &record->head.job, location);
+    const struct pl_stranded *stranded = find_stranded(sup, &record->head.job);
+    if (stranded != NULL)
+        return record->head.type != PL_RECORD_SUBMIT || stranded->location == location;
     if (!find_live(sup, &record->head.job, &view))
         return false;
     return record->head.type != PL_RECORD_SUBMIT || view.body == location;
@@ -52,8 +77,12 @@ moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
     struct pl_job_view view;
     if (head->type == PL_RECORD_FINISH)
         pl_outcome_store_moved(sup->outcomes, &head->job, from, to);
-    else if (head->type == PL_RECORD_SUBMIT && find_live(sup, &head->job, &view) &&
-             view.body == from)
+    if (head->type != PL_RECORD_SUBMIT)
+        return;
+    struct pl_stranded *stranded = find_stranded(sup, &head->job);
+    if (stranded != NULL && stranded->location == from)
+        stranded->location = to;
+    else if (find_live(sup, &head->job, &view) && view.body == from)
         (void)pl_core_set_body(&sup->core, view.ref, to);
 }
 
@@ -104,8 +133,6 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     return true;
 }
 
-/* A job whose stop was decided before the crash ends with that outcome; one that ran and must not
- * run twice ends too. Both are CANCELs of what was restored; the facts say which. */
 static bool
 restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
@@ -115,6 +142,7 @@ restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
         return false;
     if (!fill_restore(sup, job, &spec, &restore)) {
+        strand(sup, job);
         pl_log(PL_LOG_ERROR, "a job's pool is no longer configured; the job stays in the log",
                PL_F_UUID("job", &job->id), PL_F_STRN("pool", spec.pool.data, spec.pool.len));
         return false;
@@ -128,6 +156,7 @@ restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     return true;
 }
 
+/* A job whose cancel was decided before the crash ends with that outcome. */
 static void
 settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
@@ -166,8 +195,13 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
             return rc;
     }
     pl_log(PL_LOG_INFO, "jobs came back from the log", PL_F_UINT("jobs", restored),
-           PL_F_UINT("outcomes", recovery->ended_count),
-           PL_F_UINT("damaged_bytes", recovery->report.damaged_bytes));
+           PL_F_UINT("outcomes", recovery->ended_count));
+    if (!pl_recover_is_clean(&recovery->report))
+        pl_log(PL_LOG_ERROR, "the memory log was damaged: what was whole came back",
+               PL_F_UINT("damaged_bytes", recovery->report.damaged_bytes),
+               PL_F_UINT("torn_bytes", recovery->report.torn_bytes),
+               PL_F_UINT("missing_chunks", recovery->report.missing_chunks),
+               PL_F_UINT("missing_records", recovery->report.missing_lsns));
     return 0;
 }
 

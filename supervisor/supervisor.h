@@ -64,6 +64,11 @@ struct pl_drain {
 };
 
 struct pl_worker; /* worker.h */
+
+struct pl_stranded {
+    struct pl_uuid id;
+    uint64_t location; /* of its SUBMIT */
+};
 struct pl_group;  /* worker.h */
 
 struct pl_supervisor {
@@ -114,6 +119,9 @@ struct pl_supervisor {
     uint32_t worker_capacity;
 
     struct pl_memlog *log;
+    struct pl_stranded *stranded; /* jobs in the log whose pool is not configured */
+    size_t stranded_count;
+    bool log_damage_told;
     struct pl_outcome_store *outcomes;
 
     /* Sessions. */

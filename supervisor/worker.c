@@ -97,6 +97,15 @@ set_status(struct pl_supervisor *sup, struct pl_worker *worker, enum pl_worker_s
     sup->stats_dirty = true;
 }
 
+/* No process and none wanted: the place is free for a worker of any group. */
+static void
+turn_off(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    worker->deadline = 0;
+    worker->used = worker->wanted;
+    set_status(sup, worker, PL_WORKER_OFF);
+}
+
 /* Rolling restart: the next of the group leaves when none of it is on its way. */
 static void
 restart_next(struct pl_supervisor *sup, uint32_t group)
@@ -206,7 +215,7 @@ never_lived(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     pl_worker_channel_close(sup, worker);
     if (!worker->wanted) {
-        set_status(sup, worker, PL_WORKER_OFF);
+        turn_off(sup, worker);
         pl_stop_progress(sup);
         return;
     }
@@ -265,7 +274,7 @@ tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
     }
     pl_worker_channel_close(sup, worker);
     if (!worker->wanted) {
-        set_status(sup, worker, PL_WORKER_OFF);
+        turn_off(sup, worker);
     } else if (was_ready) {
         worker->restarts++;
         start(sup, worker);
@@ -309,8 +318,7 @@ kill_tree(struct pl_supervisor *sup, struct pl_worker *worker)
 static void
 give_up(struct pl_supervisor *sup, struct pl_worker *worker)
 {
-    worker->deadline = 0;
-    set_status(sup, worker, PL_WORKER_OFF);
+    turn_off(sup, worker);
 }
 
 static void
@@ -320,7 +328,7 @@ due(struct pl_supervisor *sup, struct pl_worker *worker)
     if (worker->wanted)
         start(sup, worker);
     else
-        set_status(sup, worker, PL_WORKER_OFF);
+        turn_off(sup, worker);
 }
 
 static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
@@ -553,8 +561,6 @@ pl_workers_reconcile(struct pl_supervisor *sup)
         if (group->config != NULL && worker->replica < group->replicas)
             continue;
         pl_worker_leave(sup, worker, false);
-        if (worker->status == PL_WORKER_OFF)
-            worker->used = false;
     }
 }
 

@@ -99,8 +99,8 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
                                  .generation = job->generation };
     size_t max = pl_ring_body_max(host->channel.params.report_ring_bytes) / 4;
     bool may_wait = !pl_on_channel_thread(host);
-    if (!may_wait && bytes > max)
-        return PL_EXEC_INVALID; /* could not be taken whole or not at all */
+    if (!may_wait && bytes > PL_EXEC_EMIT_MAX)
+        return PL_EXEC_INVALID; /* it is taken whole or not at all */
     const char *at = data;
     while (bytes > 0) {
         uint32_t piece = bytes > max ? (uint32_t)max : (uint32_t)bytes;

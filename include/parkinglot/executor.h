@@ -71,6 +71,9 @@ enum pl_exec_level {
     PL_EXEC_LEVEL_TERM = 2, /* the grace is over: end programs now; the process is killed next */
 };
 
+/* What emit() takes in one call on the channel thread, at least. */
+#define PL_EXEC_EMIT_MAX 16384u
+
 #define PL_EXEC_READABLE 1u
 #define PL_EXEC_WRITABLE 2u
 #define PL_EXEC_HANGUP   4u
@@ -97,8 +100,8 @@ struct pl_exec_api {
     int (*job_stopped)(const struct pl_exec_job *job); /* enum pl_exec_stop: one load, ask often */
 
     /* ---- while it runs ---- */
-    /* A piece of the stream, in order. Waits for room; on the channel thread it gives AGAIN instead
-     * and the plugin tries later (resume is told by its timer or descriptor). */
+    /* A piece of the stream, in order. Waits for room. On the channel thread it never waits: it gives
+     * AGAIN when there is no room, and INVALID above PL_EXEC_EMIT_MAX bytes (nothing is taken). */
     int (*emit)(struct pl_exec_job *job, const void *data, size_t bytes);
     void (*progress)(struct pl_exec_job *job, int permille, const char *note); /* -1: unknown */
     void (*log)(struct pl_exec_host *host, struct pl_exec_job *job_or_null, enum pl_exec_log level,

@@ -38,8 +38,8 @@ pools:
     max_queue_depth: 3
     max_payload: 4KiB
     queue: memory
-    lanes: {urgent: {priority: 0}, base: {priority: 5}}
-    default_lane: base
+    lanes: {urgent: {priority: 0}, bulk: {priority: 5}}
+    default_lane: bulk
     workers:
       - {name: echo, kind: cpu, replicas: 2, handles: [echo], executor: {plugin: echo}}
 """

@@ -45,7 +45,7 @@ class Config(lib.Test):
         self.assertEqual(units['build']['cpu']['capacity'], 5)
 
     def test_schema_and_print(self):
-        self.assertIn('properties', self.instance.plctl('config', 'schema', code=0).json())
+        self.assertIn('json-schema.org', self.instance.plctl('config', 'schema', code=0).json()['$schema'])
         self.assertIn('max_units', self.instance.plctl('config', 'print', self.instance.config,
                                                        code=0).out)
 

@@ -30,26 +30,26 @@ class Control(lib.Test):
 
     def test_lanes(self):
         lanes = self.instance.plctl('lane', 'ls', 'quick', '--json', code=0).json()['lanes']
-        self.assertEqual({lane['name'] for lane in lanes}, {'urgent', 'base'})
-        self.instance.plctl('lane', 'pause', 'quick/base', code=0)
+        self.assertEqual({lane['name'] for lane in lanes}, {'urgent', 'bulk'})
+        self.instance.plctl('lane', 'pause', 'quick/bulk', code=0)
         slow = self.instance.submit('echo', '-p', 'quick')
         fast = self.instance.submit('echo', '-p', 'quick', '-l', 'urgent')
         self.instance.plctl('wait', fast, code=0)
         self.assertEqual(self.instance.job(slow)['state'], 'queued')
-        self.instance.plctl('lane', 'resume', 'quick/base', code=0)
+        self.instance.plctl('lane', 'resume', 'quick/bulk', code=0)
         self.instance.plctl('wait', slow, code=0)
-        self.instance.plctl('lane', 'set', 'quick/base', '--max-concurrency', '1', code=0)
+        self.instance.plctl('lane', 'set', 'quick/bulk', '--max-concurrency', '1', code=0)
         self.instance.plctl('lane', 'set', 'quick/nowhere', '--max-concurrency', '1', code=4)
 
     def test_lane_priority(self):
         self.instance.plctl('pool', 'set', 'quick', '--max-units', '1', code=0)
         self.instance.plctl('pool', 'pause', 'quick', code=0)
-        base = self.instance.submit('echo', '-p', 'quick')
+        bulk = self.instance.submit('echo', '-p', 'quick')
         urgent = self.instance.submit('echo', '-p', 'quick', '-l', 'urgent')
         self.instance.plctl('pool', 'resume', 'quick', code=0)
-        self.instance.plctl('wait', base, urgent, code=0)
+        self.instance.plctl('wait', bulk, urgent, code=0)
         self.assertLessEqual(self.instance.job(urgent)['started_at'],
-                             self.instance.job(base)['started_at'])
+                             self.instance.job(bulk)['started_at'])
 
     def test_workers(self):
         workers = self.instance.plctl('workers', 'ls', '--json', code=0).json()['workers']

@@ -11,7 +11,7 @@ class Jobs(lib.Test):
         shown = self.instance.job(job)
         self.assertEqual(shown['state'], 'succeeded')
         self.assertEqual((shown['id'], shown['type'], shown['pool'], shown['lane']),
-                         (job, 'echo', 'quick', 'base'))
+                         (job, 'echo', 'quick', 'bulk'))
         self.assertEqual(shown['attempt'], 1)
         for key in ('worker_pid', 'submitted_at', 'started_at', 'finished_at', 'error', 'reason'):
             self.assertIn(key, shown)
@@ -27,7 +27,7 @@ class Jobs(lib.Test):
                                              code=0).out, 'x')
 
     def test_many_at_once(self):
-        out = self.instance.plctl('submit', 'echo', '-p', 'quick', '--lines', '-', '-l', 'base',
+        out = self.instance.plctl('submit', 'echo', '-p', 'quick', '--lines', '-', '-l', 'bulk',
                                   data='a\nb\nc', code=0).out.split()
         self.assertEqual(len(set(out)), 3)
         self.instance.plctl('wait', *out, code=0)
@@ -90,10 +90,10 @@ class Jobs(lib.Test):
         self.assertEqual(len(table), 5)
         self.assertTrue(table[0].startswith('ID '))
 
-    def test_idempotency_key(self):
-        one = self.instance.submit('echo', '-p', 'quick', '--idempotency-key', 'k', '-d', '1')
-        self.assertEqual(self.instance.submit('echo', '-p', 'quick', '--idempotency-key', 'k',
-                                              '-d', '1'), one)
+    def test_what_is_not_built_is_refused_by_name(self):
+        result = self.instance.plctl('submit', 'echo', '-p', 'quick', '--idempotency-key', 'k',
+                                     code=2)
+        self.assertIn('idempotency_key', result.err)
 
 
 if __name__ == '__main__':

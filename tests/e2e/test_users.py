@@ -51,7 +51,7 @@ class Users(lib.Test):
     def test_no_other_tenant_and_no_control(self):
         self.assertEqual(self.other('submit', 'echo', '-p', 'quick', '--tenant', 'root').code, 6)
         for command in (['pool', 'pause', 'quick'], ['stop'], ['reload'],
-                        ['lane', 'set', 'quick/base', '--max-concurrency', '1'],
+                        ['lane', 'set', 'quick/bulk', '--max-concurrency', '1'],
                         ['workers', 'restart']):
             self.assertEqual(self.other(*command).code, 6, command)
 

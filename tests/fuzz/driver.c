@@ -116,9 +116,25 @@ run(const uint8_t *data, size_t size, const char *what, uint64_t seed, uint64_t 
     free(exact);
 }
 
-static const uint64_t interesting[] = { 0, 1, 31, 32, 63, 64, 127, 255, 256, 4095, 0x7fff, 0x8000,
-                                        0xffff, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff,
-                                        0x8000000000000000, 0xffffffffffffffff };
+static const uint64_t interesting[] = {0,
+                                       1,
+                                       31,
+                                       32,
+                                       63,
+                                       64,
+                                       127,
+                                       255,
+                                       256,
+                                       4095,
+                                       0x7fff,
+                                       0x8000,
+                                       0xffff,
+                                       0x7fffffff,
+                                       0x80000000,
+                                       0xffffffff,
+                                       0x7fffffffffffffff,
+                                       0x8000000000000000,
+                                       0xffffffffffffffff};
 
 static void
 mutate_once(uint64_t *rng)
@@ -213,7 +229,8 @@ main(int argc, char **argv)
             work_max = strtoull(optarg, NULL, 0);
             break;
         default:
-            fprintf(stderr, "usage: %s [-n RUNS] [-s SEED] [-m BYTES] [FILE|DIRECTORY]...\n", argv[0]);
+            fprintf(stderr, "usage: %s [-n RUNS] [-s SEED] [-m BYTES] [FILE|DIRECTORY]...\n",
+                    argv[0]);
             return 2;
         }
     }

@@ -49,7 +49,7 @@ populate(struct pl_channel *sup, struct pl_channel *worker)
     memset(body, 0x5a, sizeof(body));
     struct pl_ring_record record;
     for (uint32_t i = 0; i < 5; i++) {
-        struct pl_ring_meta meta = { .kind = PL_W2S_LOG, .slot = i & 1, .generation = i };
+        struct pl_ring_meta meta = {.kind = PL_W2S_LOG, .slot = i & 1, .generation = i};
         must(pl_ring_push(&worker->out, &meta, body, 100 + i * 50) == 0);
         must(pl_ring_push(&sup->out, &meta, body, 100 + i * 50) == 0);
         if (i < 3) {
@@ -59,10 +59,10 @@ populate(struct pl_channel *sup, struct pl_channel *worker)
             pl_ring_release(&worker->in);
         }
     }
-    struct pl_worker_identity id = { .pid = 1 };
-    struct pl_plugin_facts facts = { .name = "x", .handles = "*" };
-    struct pl_last_words words = { .text = "bye" };
-    struct pl_current_job job = { .state = PL_CURRENT_RUNNING };
+    struct pl_worker_identity id = {.pid = 1};
+    struct pl_plugin_facts facts = {.name = "x", .handles = "*"};
+    struct pl_last_words words = {.text = "bye"};
+    struct pl_current_job job = {.state = PL_CURRENT_RUNNING};
     pl_channel_write_identity(worker, &id);
     pl_channel_write_facts(worker, &facts);
     pl_channel_write_last_words(worker, &words);
@@ -128,7 +128,7 @@ consume(struct pl_channel *channel)
     }
     must(outcome == PL_RING_E_EMPTY || outcome == PL_RING_E_CORRUPT);
     for (uint32_t i = 0; i < 40; i++) {
-        struct pl_ring_meta meta = { .kind = 1 };
+        struct pl_ring_meta meta = {.kind = 1};
         outcome = pl_ring_push(&channel->out, &meta, buf, i * 7);
         must(outcome == 0 || outcome == PL_RING_E_FULL || outcome == PL_RING_E_CORRUPT);
     }
@@ -165,7 +165,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(pl_channel_layout(&params, &layout) == 0);
     uint8_t *s2w = segment(layout.s2w_bytes);
     uint8_t *w2s = segment(layout.w2s_bytes);
-    struct pl_uuid id = { .b = { 1 } };
+    struct pl_uuid id = {.b = {1}};
     must(pl_channel_format(s2w, layout.s2w_bytes, w2s, layout.w2s_bytes, &params, &id, 0, 1) == 0);
     struct pl_channel sup, worker;
     must(pl_channel_attach_supervisor(s2w, layout.s2w_bytes, w2s, layout.w2s_bytes, &sup) == 0);
@@ -186,10 +186,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct pl_channel *mine = as_worker ? &worker : &sup;
     struct pl_channel fresh;
     if ((data[0] & 4) == 0) {
-        int outcome =
-            as_worker
-                ? pl_channel_attach_worker(s2w, layout.s2w_bytes, w2s, layout.w2s_bytes, &fresh)
-                : pl_channel_attach_supervisor(s2w, layout.s2w_bytes, w2s, layout.w2s_bytes, &fresh);
+        int outcome = as_worker ? pl_channel_attach_worker(s2w, layout.s2w_bytes, w2s,
+                                                           layout.w2s_bytes, &fresh)
+                                : pl_channel_attach_supervisor(s2w, layout.s2w_bytes, w2s,
+                                                               layout.w2s_bytes, &fresh);
         mine = outcome == PL_CHANNEL_OK ? &fresh : NULL;
     }
     if (mine != NULL) {
