@@ -171,7 +171,7 @@ void pl_ring_push_commit(struct pl_ring_producer *ring, const struct pl_ring_met
 bool pl_ring_publish(struct pl_ring_producer *ring);
 
 /* Upper bound of the bytes that a single record may have now (body), from a fresh look at the head;
- * 0 when full or corrupt. For back-pressure and gauges. */
+ * 0 when not even an empty body fits, or corrupt. For back-pressure and gauges. */
 uint32_t pl_ring_room(struct pl_ring_producer *ring);
 
 /* Whether the consumer has released everything that was published. */

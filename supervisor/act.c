@@ -186,6 +186,28 @@ bound(struct pl_str *text, size_t max)
         text->len = max;
 }
 
+void
+pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
+              struct pl_job_result *result)
+{
+    bound(&result->error, 8192);
+    bound(&result->reason, 1024);
+    bound(&result->content_type, 256);
+    size_t len;
+    int rc = pl_job_result_encode(result, encoded, sizeof(encoded), &len);
+    PL_ASSERT(rc == 0);
+    struct pl_str parts[2] = { { (const char *)encoded, len }, result->data };
+    uint64_t location = append(sup, PL_RECORD_FINISH, job, result->attempts, parts, 2);
+    rc = pl_outcome_store_put(sup->outcomes, location);
+    if (rc != 0)
+        log_is_broken("outcome index", rc);
+    /* Shown only now that it is as durable as its pool promises. */
+    pl_follow_end(sup, job, result);
+    pl_wait_end(sup, job, result);
+    if (submit != 0)
+        pl_memlog_mark_dead(sup->log, submit);
+}
+
 static void
 ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_step_facts *facts)
 {
@@ -202,22 +224,7 @@ ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl
     if (pl_core_lane_config(&sup->core, view.lane, &lane) != PL_CORE_OK)
         lane.name[0] = '\0';
     fill_result(sup, action, facts, &view, &head, &spec, &lane, &result);
-    bound(&result.error, 8192);
-    bound(&result.reason, 1024);
-    bound(&result.content_type, 256);
-    size_t len;
-    rc = pl_job_result_encode(&result, encoded, sizeof(encoded), &len);
-    PL_ASSERT(rc == 0);
-    struct pl_str parts[2] = { { (const char *)encoded, len }, result.data };
-    uint64_t location = append(sup, PL_RECORD_FINISH, &view.id, view.attempt, parts, 2);
-    rc = pl_outcome_store_put(sup->outcomes, location);
-    if (rc != 0)
-        log_is_broken("outcome index", rc);
-    /* Shown only now that it is as durable as its pool promises. */
-    pl_follow_end(sup, &view.id, &result);
-    pl_wait_end(sup, &view.id, &result);
-    if (submit != 0)
-        pl_memlog_mark_dead(sup->log, submit);
+    pl_log_finish(sup, &view.id, submit, &result);
 }
 
 static void

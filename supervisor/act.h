@@ -53,4 +53,9 @@ bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_re
 void pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
                  uint32_t attempt, const struct pl_job_note *note);
 
+/* Appends FINISH, then shows the outcome to whoever waits and gives the SUBMIT at @submit (0: none)
+ * back. Texts are cut where a record could not hold them. */
+void pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
+                   struct pl_job_result *result);
+
 #endif

@@ -273,6 +273,34 @@ grow_groups(struct pl_supervisor *sup, uint32_t index)
     sup->group_count = index + 1;
 }
 
+static bool
+same_text(const char *a, const char *b)
+{
+    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+static bool
+same_list(const struct pl_config_strings *a, const struct pl_config_strings *b)
+{
+    if (a->count != b->count)
+        return false;
+    for (uint32_t i = 0; i < a->count; i++)
+        if (strcmp(a->items[i], b->items[i]) != 0)
+            return false;
+    return true;
+}
+
+/* Whether a process started for @a is what @b asks for. */
+static bool
+same_process(const struct pl_config_workers *a, const struct pl_config_workers *b)
+{
+    return same_text(a->executor.plugin, b->executor.plugin) &&
+           same_text(a->executor.config, b->executor.config) &&
+           same_text(a->work_dir, b->work_dir) && same_list(&a->env, &b->env) &&
+           a->concurrency == b->concurrency && a->run_as == b->run_as &&
+           memcmp(&a->limits, &b->limits, sizeof(a->limits)) == 0;
+}
+
 static void
 apply_group(struct pl_supervisor *sup, const struct pl_config *config, uint32_t pool,
             const struct pl_config_workers *workers)
@@ -287,6 +315,8 @@ apply_group(struct pl_supervisor *sup, const struct pl_config *config, uint32_t 
     uint32_t index = sup->reply.index;
     grow_groups(sup, index);
     struct pl_group *group = &sup->groups[index];
+    if (group->config != NULL && !same_process(group->config, workers))
+        group->changed = true;
     group->config = workers;
     group->pool = pool;
     group->index = index;
@@ -426,6 +456,18 @@ drop_stale(struct pl_supervisor *sup, const struct pl_config *config)
     }
 }
 
+/* A group whose processes would be started differently now: each is replaced when its jobs end. */
+static void
+restart_changed(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; i < sup->group_count; i++) {
+        if (!sup->groups[i].changed)
+            continue;
+        sup->groups[i].changed = false;
+        (void)pl_workers_restart(sup, i, (struct pl_str){ NULL, 0 }, false);
+    }
+}
+
 static uint64_t
 largest_message(const struct pl_config *config)
 {
@@ -451,6 +493,7 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
     (void)pl_step(sup, &done);
     if (sup->phase == PL_SUP_SERVING)
         pl_workers_reconcile(sup);
+    restart_changed(sup);
     drop_stale(sup, config);
     sup->max_msg = largest_message(config);
     sup->max_connections = config->max_connections > 0 ? config->max_connections : 4096;

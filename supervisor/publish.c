@@ -9,7 +9,8 @@
 #include "util/entropy.h"
 #include "util/proc.h"
 
-#define EVENT_CELLS 4096u
+#define EVENT_CELLS   4096u
+#define MEASURE_EVERY (5 * PL_NS_PER_S)
 
 static void
 fill_identity(const struct pl_supervisor *sup, struct pl_state_identity *id)
@@ -315,6 +316,21 @@ pl_publish(struct pl_supervisor *sup, bool about_to_sleep)
         publish_worker(sup, &sup->workers[i]);
 }
 
+static void
+measure_workers(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; i < sup->worker_count; i++) {
+        struct pl_worker *worker = &sup->workers[i];
+        struct pl_proc_stat stat;
+        if (!worker->attached || worker->pid == 0 ||
+            pl_proc_stat_read((pid_t)worker->pid, &stat) < 0)
+            continue;
+        if (worker->rss_bytes != stat.rss_bytes)
+            sup->stats_dirty = true;
+        worker->rss_bytes = stat.rss_bytes;
+    }
+}
+
 void
 pl_publish_beat(struct pl_supervisor *sup)
 {
@@ -325,4 +341,8 @@ pl_publish_beat(struct pl_supervisor *sup)
     for (uint32_t i = 0; i < sup->worker_count; i++)
         if (sup->workers[i].attached)
             pl_channel_supervisor_beat(&sup->workers[i].channel, sup->now);
+    if (sup->now >= sup->next_measure) {
+        sup->next_measure = sup->now + MEASURE_EVERY;
+        measure_workers(sup);
+    }
 }

@@ -133,6 +133,29 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     return true;
 }
 
+/* It ran when the supervisor died, and must not run twice. */
+static void
+interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+          const struct pl_record *head, const struct pl_job_spec *spec)
+{
+    static struct pl_job_result result;
+    pl_job_result_init(&result);
+    result.pool = spec->pool;
+    result.lane = spec->lane;
+    result.type = spec->type;
+    result.key = spec->key;
+    result.uid = spec->uid;
+    result.gid = spec->gid;
+    result.submitted_ms = head->wall_ms;
+    result.submit_lsn = head->lsn;
+    result.finished_ms = sup->now_wall;
+    result.outcome = PL_OUTCOME_FAILED;
+    result.attempts = job->attempts;
+    result.reason = PL_STR("interrupted");
+    result.error = PL_STR("the supervisor died while it ran, and it must not run twice");
+    pl_log_finish(sup, &job->id, job->submit_location, &result);
+}
+
 static bool
 restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
@@ -141,6 +164,10 @@ restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     struct pl_record head;
     if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
         return false;
+    if (job->state == PL_JOB_RUNNING && (spec.flags & PL_SUBMIT_AT_MOST_ONCE) != 0) {
+        interrupt(sup, job, &head, &spec);
+        return false;
+    }
     if (!fill_restore(sup, job, &spec, &restore)) {
         strand(sup, job);
         pl_log(PL_LOG_ERROR, "a job's pool is no longer configured; the job stays in the log",
@@ -173,19 +200,15 @@ static int
 by_finish(const void *a, const void *b)
 {
     const struct pl_recovered_job *x = a, *y = b;
-    return x->finish_lsn < y->finish_lsn ? -1 : x->finish_lsn > y->finish_lsn;
+    if (x->finish_lsn != y->finish_lsn)
+        return x->finish_lsn < y->finish_lsn ? -1 : 1;
+    return x->submit_lsn < y->submit_lsn ? -1 : x->submit_lsn > y->submit_lsn;
 }
 
 static int
 restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
 {
-    size_t restored = 0;
-    for (size_t i = 0; i < recovery->count; i++)
-        if (recovery->jobs[i].finish_location == 0)
-            restored += restore_job(sup, &recovery->jobs[i]);
-    for (size_t i = 0; i < recovery->count; i++)
-        if (recovery->jobs[i].finish_location == 0)
-            settle(sup, &recovery->jobs[i]);
+    /* Outcomes first, in their order: what the jobs that come back may end as stands behind them. */
     qsort(recovery->jobs, recovery->count, sizeof(*recovery->jobs), by_finish);
     for (size_t i = 0; i < recovery->count; i++) {
         if (recovery->jobs[i].finish_location == 0)
@@ -194,6 +217,13 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
         if (rc < 0)
             return rc;
     }
+    size_t restored = 0;
+    for (size_t i = 0; i < recovery->count; i++)
+        if (recovery->jobs[i].finish_location == 0)
+            restored += restore_job(sup, &recovery->jobs[i]);
+    for (size_t i = 0; i < recovery->count; i++)
+        if (recovery->jobs[i].finish_location == 0)
+            settle(sup, &recovery->jobs[i]);
     pl_log(PL_LOG_INFO, "jobs came back from the log", PL_F_UINT("jobs", restored),
            PL_F_UINT("outcomes", recovery->ended_count));
     if (!pl_recover_is_clean(&recovery->report))

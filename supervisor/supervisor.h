@@ -107,6 +107,7 @@ struct pl_supervisor {
     bool stepping;
     pl_time next_publish; /* when the statistics pages may be written again */
     pl_time next_beat;
+    pl_time next_measure; /* of the workers' memory */
     uint64_t turns; /* of the loop */
     bool stats_dirty;
 

@@ -83,14 +83,20 @@ pl_watch_new(struct pl_watches *watches, struct pl_watch **session_list, enum pl
 }
 
 static void
-drop_timed(struct pl_watch *watch)
+drop_timed(struct pl_watches *watches, struct pl_watch *watch)
 {
-    if (watch->prev_timed == NULL)
+    if (watch->expires == 0)
         return;
-    *watch->prev_timed = watch->next_timed;
+    if (watch->prev_timed != NULL)
+        watch->prev_timed->next_timed = watch->next_timed;
+    else
+        watches->timed = watch->next_timed;
     if (watch->next_timed != NULL)
         watch->next_timed->prev_timed = watch->prev_timed;
-    watch->prev_timed = NULL;
+    else
+        watches->timed_last = watch->prev_timed;
+    watch->next_timed = watch->prev_timed = NULL;
+    watch->expires = 0;
 }
 
 void
@@ -104,7 +110,7 @@ pl_watch_free(struct pl_watches *watches, struct pl_watch *watch)
     *watch->prev_in_job = watch->next_in_job;
     if (watch->next_in_job != NULL)
         watch->next_in_job->prev_in_job = watch->prev_in_job;
-    drop_timed(watch);
+    drop_timed(watches, watch);
     if (watch->kind != PL_WATCH_EVENTS)
         watches->count--;
     free(watch->keys);
@@ -115,20 +121,24 @@ pl_watch_free(struct pl_watches *watches, struct pl_watch *watch)
 void
 pl_watch_set_expiry(struct pl_watches *watches, struct pl_watch *watch, pl_time expires)
 {
-    drop_timed(watch);
-    watch->expires = expires;
+    drop_timed(watches, watch);
     if (expires == 0)
         return;
-    /* Sorted, the latest last: time-outs are often alike, and the new one then is near the end; but
-     * the list is walked from its front, where those wait that end first. */
-    struct pl_watch **at = &watches->timed;
-    while (*at != NULL && (*at)->expires <= expires)
-        at = &(*at)->next_timed;
-    watch->next_timed = *at;
-    watch->prev_timed = at;
-    if (*at != NULL)
-        (*at)->prev_timed = &watch->next_timed;
-    *at = watch;
+    /* Sorted, and walked from the back: most time-outs are alike, so a new one is near the end. */
+    struct pl_watch *before = watches->timed_last;
+    while (before != NULL && before->expires > expires)
+        before = before->prev_timed;
+    watch->expires = expires;
+    watch->prev_timed = before;
+    watch->next_timed = before != NULL ? before->next_timed : watches->timed;
+    if (watch->next_timed != NULL)
+        watch->next_timed->prev_timed = watch;
+    else
+        watches->timed_last = watch;
+    if (before != NULL)
+        before->next_timed = watch;
+    else
+        watches->timed = watch;
 }
 
 pl_time

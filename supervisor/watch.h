@@ -28,7 +28,7 @@ enum pl_on_timeout {
 struct pl_watch {
     struct pl_watch *next_in_job, **prev_in_job; /* hash chain; NULL for EVENTS */
     struct pl_watch *next_in_session, **prev_in_session;
-    struct pl_watch *next_timed, **prev_timed; /* watches with a time-out */
+    struct pl_watch *next_timed, *prev_timed; /* watches with a time-out, the earliest first */
     enum pl_watch_kind kind;
     pl_session_ref session;
     struct pl_uuid job;
@@ -53,7 +53,7 @@ struct pl_watches {
     uint32_t bucket_count; /* power of two */
     uint32_t count;        /* in the hash */
     struct pl_watch *events;
-    struct pl_watch *timed;
+    struct pl_watch *timed, *timed_last;
     uint64_t next_sub;
 };
 

@@ -63,6 +63,7 @@ struct pl_group {
     uint32_t pool;                          /* index */
     uint32_t index;                         /* the core's */
     uint32_t replicas;                      /* wanted */
+    bool changed;                           /* by a reload: its processes are to be replaced */
     char plugin_path[4096];
 };
 
