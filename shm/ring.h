@@ -41,7 +41,7 @@ enum pl_ring_outcome {
 
 /* At each record's start. The body follows at once. */
 struct pl_ring_header {
-    uint32_t crc;        /* CRC32C of the 28 bytes that follow and of the body */
+    uint32_t crc;        /* CRC32C of this header with 0 here, and of the body */
     uint32_t body_bytes; /* without this header */
     uint64_t seq;        /* the record's position */
     uint16_t kind;       /* the caller's; 0 is invalid */

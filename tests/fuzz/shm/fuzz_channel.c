@@ -79,7 +79,8 @@ mend_ring(uint8_t *cells)
         uint32_t body = header.kind == PL_RING_KIND_PAD ? 0 : header.body_bytes;
         if (body > RING_BYTES - at - sizeof(header))
             continue;
-        header.crc = pl_crc32c(0, &header.body_bytes, sizeof(header) - 4);
+        header.crc = 0;
+        header.crc = pl_crc32c(0, &header, sizeof(header));
         if (body != 0)
             header.crc = pl_crc32c(header.crc, cells + at + sizeof(header), body);
         memcpy(cells + at, &header, sizeof(header));
