@@ -39,7 +39,7 @@
 #define SPIN_TIME (50 * PL_NS_PER_US)
 
 #define COMPACT_STEP (256u << 10)
-#define EVICT_STEP   64
+#define EVICT_STEP   4096
 
 static void
 read_clocks(struct pl_supervisor *sup)
