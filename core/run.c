@@ -104,6 +104,8 @@ pl_run_timer(struct pl_core *core, uint32_t run_index)
         act_run(core, PL_ACT_KILL_WORKER, run);
         group_take_out(core, worker_index);
         worker->killed = 1;
+        /* a head that only it could run has no slot now and no longer blocks the pool */
+        pl_pool_at(core, pl_group_at(core, worker->group)->pool)->dirty = 1;
         pl_worker_list(core, worker_index);
         return;
     case PL_STOP_KILLED:

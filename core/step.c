@@ -82,6 +82,7 @@ static void
 job_due_boot(struct pl_core *core, struct pl_job *job)
 {
     if (job->deadline != 0 && job->deadline <= core->header->now_boot) {
+        pl_pool_of(core, job)->dirty = 1; /* it may have blocked others */
         pl_job_end(core, job, PL_OUTCOME_EXPIRED, PL_REASON_DEADLINE, NULL);
         return;
     }

@@ -144,8 +144,10 @@ check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, stru
     if (pool->overflow == PL_OVERFLOW_DROP_LOWEST && pool->drop_count > 0) {
         struct pl_job *last = pl_job_of(core, pl_heap_drop(core, pool).entry[1].id);
         if (last != job) {
-            if (!dry)
+            if (!dry) {
+                pool->dirty = 1; /* it may have blocked others */
                 pl_job_end(core, last, PL_OUTCOME_DROPPED, PL_REASON_OVERFLOW, NULL);
+            }
             return 0;
         }
     }
@@ -210,8 +212,11 @@ accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl
     pl_job_timer_set(core, job);
     pl_act(core, PL_ACT_PERSIST, job);
     pl_act_event(core, PL_CEV_SUBMITTED, job);
-    if (starts && !durable)
+    if (starts && !durable) {
+        /* it may take the last slot of a head that blocked the pool: that one waits, others may go */
+        pool->dirty = 1;
         pl_dispatch_start(core, pool, pick);
+    }
     reply->job = pl_job_ref(core, job);
     reply->state = (uint8_t)pl_job_state_of(job);
     reply->wait_persist = durable;

@@ -26,10 +26,14 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READ_BYTES (64u << 10)
 #define RETRY_NS   2000000 /* the stream's reader is behind: look again */
+
+#define STRAY_ROUNDS  200
+#define STRAY_WAIT_NS 500000
 
 const struct pl_exec_api *command_api;
 struct command_config command_config = { .output_limit = 8u << 20 };
@@ -217,17 +221,21 @@ remember_tail(struct program *program, const char *data, size_t bytes)
     program->tail_bytes += bytes;
 }
 
-static bool
+/* Return: 1 something came, 0 nothing now, -1 the end. */
+static int
 read_errors(struct program *program)
 {
     size_t room = sizeof(program->err) - program->err_bytes;
     ssize_t got = read(program->err_fd, program->err + program->err_bytes, room);
+    int saved = errno;
     if (got > 0) {
         remember_tail(program, program->err + program->err_bytes, (size_t)got);
         program->err_bytes += (size_t)got;
         log_lines(program, false);
     }
-    return got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR));
+    if (got > 0)
+        return 1;
+    return got < 0 && (saved == EAGAIN || saved == EINTR) ? 0 : -1;
 }
 
 static void
@@ -235,7 +243,7 @@ on_stderr(void *user, int fd, uint32_t events)
 {
     struct program *program = user;
     (void)fd, (void)events;
-    if (!read_errors(program)) {
+    if (read_errors(program) < 0) {
         close_fd(&program->err_fd);
         finish_if_done(program);
     }
@@ -340,26 +348,52 @@ finish_if_done(struct program *program)
         finish(program);
 }
 
+/*
+ * What a program left in a session of its own became a child of the worker, a subreaper, that
+ * nobody knows. Which program it came from cannot be told while others run, so they end when none
+ * does. Bounded: one that even SIGKILL does not end at once is met again after the next program.
+ */
+static void
+end_strays(void)
+{
+    for (const struct program *program = programs; program != NULL; program = program->next)
+        if (program->pid_fd >= 0)
+            return;
+    for (int i = 0; i < STRAY_ROUNDS; i++) {
+        siginfo_t info = { .si_pid = 0 };
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) < 0)
+            return; /* no child is left: the usual case, one call */
+        if (info.si_pid != 0)
+            continue;
+        command_kill_children();
+        struct timespec wait = { .tv_nsec = STRAY_WAIT_NS };
+        nanosleep(&wait, NULL);
+    }
+}
+
 static void
 on_exit_of(void *user, int fd, uint32_t events)
 {
     struct program *program = user;
-    siginfo_t info;
+    siginfo_t info = { .si_pid = 0 };
     (void)fd, (void)events;
-    if (waitid(P_PIDFD, (id_t)program->pid_fd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+    id_t pidfd = (id_t)program->pid_fd;
+    if (waitid(P_PIDFD, pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
         return;
-    program->status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
-    close_fd(&program->pid_fd);
-    /* Whatever it left behind in its group would hold the pipes open: it ends with its leader. */
+    /* Whatever it left behind in its group would hold the pipes open: it ends with its leader.
+     * Before the leader is reaped, so that the group's number is still its own. */
     (void)kill(-program->pid, SIGKILL);
+    if (waitid(P_PIDFD, pidfd, &info, WEXITED) < 0)
+        return;
+    program->status = info.si_code == CLD_EXITED  ? info.si_status << 8
+                      : info.si_code == CLD_DUMPED ? info.si_status | 0x80
+                                                   : info.si_status;
+    close_fd(&program->pid_fd);
+    end_strays();
     while (program->err_fd >= 0)
-        if (!read_errors(program) || errno == EAGAIN)
+        if (read_errors(program) <= 0)
             close_fd(&program->err_fd);
-    if (program->paused) {
-        finish_if_done(program);
-        return; /* the rest of the output waits for the stream's reader */
-    }
-    finish_if_done(program);
+    finish_if_done(program); /* what is left of stdout may wait for the stream's reader */
 }
 
 /* ---- start and stop ---- */

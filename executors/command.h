@@ -58,4 +58,7 @@ int command_configure(const struct pl_exec_open *info, char error[256]);
  * Return: 0 or negative errno and a sentence in error. */
 int command_spawn(struct program *program, char *error, size_t error_bytes);
 
+/* SIGKILL to every child of this process. */
+void command_kill_children(void);
+
 #endif

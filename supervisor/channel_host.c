@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "record/job.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/worker.h"
 #include "util/entropy.h"
@@ -84,6 +85,9 @@ pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
     struct pl_channel_params params;
     worker->slot_count = config->concurrency == 0 ? 1 : config->concurrency;
     pl_channel_params_default(worker->slot_count, &params);
+    /* The whole metadata of a job has to fit into one record, half of the ring. */
+    if (params.dispatch_ring_bytes < 4 * PL_JOB_FIXED_MAX)
+        params.dispatch_ring_bytes = 4 * PL_JOB_FIXED_MAX;
     worker->runs = calloc(worker->slot_count, sizeof(*worker->runs));
     if (worker->runs == NULL)
         return -ENOMEM;

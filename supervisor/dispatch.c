@@ -168,8 +168,8 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
                        (spec.payload.len <= IN_RING_BYTES ? (uint32_t)spec.payload.len : 0);
     if (in_ring > pl_ring_body_max(worker->channel.params.dispatch_ring_bytes))
         return -E2BIG;
-    if (pl_ring_room(&worker->channel.out) < in_ring)
-        return PL_RING_E_FULL;
+    if (pl_ring_room(&worker->channel.out) < in_ring) /* 0 when the worker's head is impossible */
+        return worker->channel.out.corrupt ? PL_RING_E_CORRUPT : PL_RING_E_FULL;
     int rc = place_payload(worker, run, slot, spec.payload, &record, &parts[3]);
     if (rc < 0)
         return rc == -EAGAIN ? PL_RING_E_FULL : rc;
@@ -195,7 +195,9 @@ try_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
     } else if (!waits) {
         pl_log(PL_LOG_ERROR, "job cannot be handed to its worker", PL_F_UUID("job", &run->id),
                PL_F_STR("worker", worker->name), PL_F_INT("code", rc));
-        pl_worker_distrust(sup, worker, "its dispatch ring takes nothing");
+        if (worker->busy == 1) /* it never had this job, the only one: none is to be blamed */
+            worker->known_death = true;
+        pl_worker_distrust(sup, worker, "its dispatch ring is damaged");
     }
 }
 

@@ -6,6 +6,7 @@
 #include "supervisor/request.h"
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
+#include "util/log.h"
 
 /* One chunk notification; a longer stretch goes in several. */
 #define CHUNK_MAX (64u << 10)
@@ -86,6 +87,19 @@ pl_follow_progress(struct pl_supervisor *sup, const struct pl_uuid *id, int32_t 
     }
 }
 
+static void
+send_log(struct pl_supervisor *sup, struct pl_watch *watch, uint32_t level, struct pl_str text)
+{
+    struct pl_mp_writer *writer = note_begin(sup, watch, "log");
+    struct pl_note_log note;
+    pl_note_log_init(&note);
+    note.sub = watch->sub;
+    note.seq = watch->seq;
+    note.level = level;
+    note.text = text;
+    pl_note_log_encode(writer, &note);
+}
+
 void
 pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t level,
               struct pl_str text)
@@ -94,14 +108,7 @@ pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t leve
         /* Lines for a client that does not read are dropped: the tail stays with the outcome. */
         if (pl_session_backlog(pl_session_find(sup, watch->session)) >= PL_SESSION_OUT_SOFT)
             continue;
-        struct pl_mp_writer *writer = note_begin(sup, watch, "log");
-        struct pl_note_log note;
-        pl_note_log_init(&note);
-        note.sub = watch->sub;
-        note.seq = watch->seq;
-        note.level = level;
-        note.text = text;
-        pl_note_log_encode(writer, &note);
+        send_log(sup, watch, level, text);
     }
 }
 
@@ -139,6 +146,27 @@ pl_follow_end(struct pl_supervisor *sup, const struct pl_uuid *id,
     }
 }
 
+/* The run of a job that runs, or NULL. */
+static struct pl_run *
+run_of(struct pl_supervisor *sup, const struct pl_job_view *view)
+{
+    struct pl_worker *worker = pl_worker_at(sup, view->worker);
+    if (view->state != PL_JOB_RUNNING || worker == NULL || worker->runs == NULL ||
+        view->slot >= worker->slot_count)
+        return NULL;
+    return &worker->runs[view->slot];
+}
+
+/* The last lines from before the subscription, as one. */
+static void
+send_log_tail(struct pl_supervisor *sup, struct pl_watch *watch, struct pl_str tail)
+{
+    if (tail.len > 0 && tail.data[tail.len - 1] == '\n')
+        tail.len--;
+    if (tail.len > 0)
+        send_log(sup, watch, PL_LOG_INFO, tail);
+}
+
 /* Whatever there is for a follower now: the live stream, or the end. */
 static void
 catch_up(struct pl_supervisor *sup, struct pl_watch *watch)
@@ -147,13 +175,10 @@ catch_up(struct pl_supervisor *sup, struct pl_watch *watch)
     struct pl_job_view view;
     if (pl_core_job_find(&sup->core, &watch->job, &ref) == PL_CORE_OK &&
         pl_core_job_view(&sup->core, ref, &view) == PL_CORE_OK && view.state != PL_JOB_ENDED) {
-        struct pl_worker *worker = pl_worker_at(sup, view.worker);
-        if (view.state != PL_JOB_RUNNING || worker == NULL || worker->runs == NULL ||
-            view.slot >= worker->slot_count)
-            return;
-        const struct pl_buf *stream = &worker->runs[view.slot].stream;
-        send_stream(sup, watch,
-                    (struct pl_str){ (const char *)pl_buf_at(stream), pl_buf_len(stream) });
+        const struct pl_run *run = run_of(sup, &view);
+        if (run != NULL)
+            send_stream(sup, watch, (struct pl_str){ (const char *)pl_buf_at(&run->stream),
+                                                     pl_buf_len(&run->stream) });
         return;
     }
     static struct pl_job_result result;
@@ -210,6 +235,11 @@ pl_request_follow(struct pl_supervisor *sup, const struct pl_request *request)
     watch->credit = req.credit == 0 ? UINT64_MAX : req.credit;
     struct pl_rep_sub reply = { .sub = watch->sub };
     pl_rep_sub_encode(pl_reply_begin(sup, request), &reply);
+    const struct pl_run *run = live ? run_of(sup, &view) : NULL;
+    if (!live)
+        send_log_tail(sup, watch, result.log_tail);
+    else if (run != NULL)
+        send_log_tail(sup, watch, (struct pl_str){ run->log_tail, run->log_len });
     catch_up(sup, watch);
 }
 

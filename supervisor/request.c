@@ -8,6 +8,9 @@
 #include "supervisor/act.h"
 #include "supervisor/version.h"
 
+/* What a client may have open at once without asking for trouble: waits cost memory here. */
+#define MAX_INFLIGHT 4096u
+
 struct pl_mp_writer *
 pl_reply_begin(struct pl_supervisor *sup, const struct pl_request *request)
 {
@@ -138,6 +141,7 @@ handle_hello(struct pl_supervisor *sup, const struct pl_request *request)
     reply.epoch = sup->epoch;
     reply.limits.max_msg = sup->max_msg;
     reply.limits.max_payload = sup->max_msg - PL_RPC_OVERHEAD_MAX;
+    reply.limits.max_inflight = MAX_INFLIGHT;
     reply.uid = session->uid;
     reply.tenant = (struct pl_str){ session->tenant, strlen(session->tenant) };
     reply.admin = session->admin;

@@ -78,6 +78,11 @@ pl_worker_describe_death(const struct pl_worker *worker, char *text, size_t byte
 {
     int32_t status = worker->exit_status;
     int at;
+    if (worker->corrupt) { /* we ended it: how it died says nothing, and its last words neither */
+        snprintf(text, bytes, "worker %s (pid %u) was ended: %s", worker->name, worker->pid,
+                 worker->error);
+        return;
+    }
     if (WIFSIGNALED(status))
         at = snprintf(text, bytes, "worker %s (pid %u) died of signal %d (%s)", worker->name,
                       worker->pid, WTERMSIG(status), strsignal(WTERMSIG(status)));

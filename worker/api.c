@@ -99,6 +99,8 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
                                  .generation = job->generation };
     size_t max = pl_ring_body_max(host->channel.params.report_ring_bytes) / 4;
     bool may_wait = !pl_on_channel_thread(host);
+    if (pl_job_is_over(job))
+        return PL_EXEC_INVALID;
     if (!may_wait && bytes > PL_EXEC_EMIT_MAX)
         return PL_EXEC_INVALID; /* it is taken whole or not at all */
     const char *at = data;
@@ -132,6 +134,8 @@ progress(struct pl_exec_job *job, int permille, const char *note)
                                  .generation = job->generation };
     uint32_t len = note == NULL ? 0 : (uint32_t)strnlen(note, 127);
     struct pl_ring_part parts[2] = { { &head, sizeof(head) }, { note, len } };
+    if (pl_job_is_over(job))
+        return;
     pl_channel_slot_alive(&job->host->channel, job->slot);
     (void)pl_report_try(job->host, &meta, parts, 2, true); /* the next one is as good */
 }
@@ -140,7 +144,7 @@ static void
 log_text(struct pl_exec_host *host, struct pl_exec_job *job, enum pl_exec_log level,
          const char *text, size_t bytes)
 {
-    pl_report_log(host, job, level, text, bytes);
+    pl_report_log(host, job != NULL && pl_job_is_over(job) ? NULL : job, level, text, bytes);
 }
 
 static void
@@ -152,6 +156,8 @@ set_program(struct pl_exec_job *job, uint32_t pid)
                                       .state = PL_CURRENT_RUNNING,
                                       .program_pid = pid,
                                       .start_ns = job->started };
+    if (pl_job_is_over(job))
+        return;
     pthread_mutex_lock(&job->host->lock);
     pl_channel_write_current(&job->host->channel, job->slot, &current);
     pthread_mutex_unlock(&job->host->lock);
@@ -168,6 +174,8 @@ static void *
 result_alloc(struct pl_exec_job *job, size_t bytes)
 {
     struct pl_exec_host *host = job->host;
+    if (pl_job_is_over(job))
+        return NULL;
     if (bytes <= host->channel.params.slot_result_bytes) {
         job->result_allocated = bytes;
         return pl_channel_worker_result(&host->channel, job->slot);
@@ -190,18 +198,23 @@ result_alloc(struct pl_exec_job *job, size_t bytes)
     return base;
 }
 
+/* A second end of a job is the plugin's mistake; the first one stands. */
+static int
+ended(int rc)
+{
+    return rc == 0 ? PL_EXEC_OK : PL_EXEC_INVALID;
+}
+
 static int
 complete(struct pl_exec_job *job, const void *data, size_t bytes, const char *content_type)
 {
-    pl_job_finish(job, PL_FINISH_OK, NULL, content_type, data, bytes, false);
-    return PL_EXEC_OK;
+    return ended(pl_job_finish(job, PL_FINISH_OK, NULL, content_type, data, bytes, false));
 }
 
 static int
 complete_stream(struct pl_exec_job *job, const char *content_type)
 {
-    pl_job_finish(job, PL_FINISH_OK, NULL, content_type, NULL, 0, true);
-    return PL_EXEC_OK;
+    return ended(pl_job_finish(job, PL_FINISH_OK, NULL, content_type, NULL, 0, true));
 }
 
 static int
@@ -215,19 +228,20 @@ fail(struct pl_exec_job *job, enum pl_exec_result code, const char *message)
     enum pl_finish_code finish =
         code >= PL_EXEC_FATAL && code <= PL_EXEC_FAIL ? codes[-(int)code] : PL_FINISH_FAIL;
     if (job->stream_bytes > 0)
-        pl_job_finish(job, finish, message, NULL, NULL, 0, true);
-    else
-        pl_job_finish(job, finish, message, NULL, job->kept, job->kept_bytes, false);
-    return PL_EXEC_OK;
+        return ended(pl_job_finish(job, finish, message, NULL, NULL, 0, true));
+    return ended(pl_job_finish(job, finish, message, NULL, job->kept, job->kept_bytes, false));
 }
 
 static int
 keep_result(struct pl_exec_job *job, const void *data, size_t bytes)
 {
+    if (pl_job_is_over(job))
+        return PL_EXEC_INVALID;
     uint8_t *copy = malloc(bytes == 0 ? 1 : bytes);
     if (copy == NULL)
         return PL_EXEC_OOM;
-    memcpy(copy, data, bytes);
+    if (bytes > 0)
+        memcpy(copy, data, bytes);
     free(job->kept);
     job->kept = copy;
     job->kept_bytes = bytes;

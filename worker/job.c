@@ -152,7 +152,11 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
         record->body_bytes < sizeof(struct pl_rec_dispatch))
         return -EPROTO;
     struct pl_exec_job *job = &host->jobs[record->meta.slot];
-    if (job->live)
+    /* Under the lock, so that whoever published this slot's last end is through with it. */
+    pthread_mutex_lock(&host->lock);
+    bool live = job->live;
+    pthread_mutex_unlock(&host->lock);
+    if (live)
         return -EPROTO;
     uint8_t *buffer = job->record; /* kept from job to job */
     if (record->body_bytes > job->record_bytes || buffer == NULL) {
@@ -174,9 +178,9 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
     int rc = parse(job);
     if (rc < 0)
         return rc;
-    job->live = true;
     job->started = pl_clock_mono();
     pthread_mutex_lock(&host->lock);
+    job->live = true;
     write_current(job);
     host->job_count++;
     pthread_mutex_unlock(&host->lock);
@@ -184,6 +188,26 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
 }
 
 /* ---- running ---- */
+
+/* What this thread executes; an executor thread may find another job in the slot afterwards. */
+static __thread const struct pl_exec_job *executing;
+static __thread uint32_t executing_generation;
+
+static bool
+is_over_locked(const struct pl_exec_job *job)
+{
+    return !job->live || job->finishing ||
+           (job == executing && job->generation != executing_generation);
+}
+
+bool
+pl_job_is_over(const struct pl_exec_job *job)
+{
+    pthread_mutex_lock(&job->host->lock);
+    bool over = is_over_locked(job);
+    pthread_mutex_unlock(&job->host->lock);
+    return over;
+}
 
 static enum pl_finish_code
 finish_code(int result)
@@ -208,46 +232,30 @@ void
 pl_job_run(struct pl_exec_job *job)
 {
     struct pl_exec_host *host = job->host;
-    uint32_t generation = job->generation;
     if (pl_channel_stopped(&host->channel, job->slot, job->generation) != PL_STOP_NONE) {
-        pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0, false);
+        (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0, false);
         return;
     }
     if ((host->plugin->flags & PL_EXEC_INLINE) == 0)
         report_started(job);
     pl_words_job(job);
+    executing = job;
+    executing_generation = job->generation;
     int result = host->plugin->execute(host->instance, job);
     pl_words_job(NULL);
     /* The slot may have been finished, and even given to another job, meanwhile. */
-    if (!job->live || job->generation != generation)
+    bool over = pl_job_is_over(job);
+    executing = NULL;
+    if (over)
         return;
     if (result == PL_EXEC_PENDING && (host->plugin->flags & PL_EXEC_ASYNC) != 0)
         return;
     if (result == PL_EXEC_OK || result == PL_EXEC_PENDING)
-        pl_job_finish(job, PL_FINISH_FAIL, "the plugin returned without completing the job", NULL,
-                      NULL, 0, false);
+        (void)pl_job_finish(job, PL_FINISH_FAIL, "the plugin returned without completing the job",
+                            NULL, NULL, 0, false);
     else
-        pl_job_finish(job, finish_code(result), "", NULL, NULL, 0, false);
+        (void)pl_job_finish(job, finish_code(result), "", NULL, NULL, 0, false);
 }
-
-void
-pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
-{
-    struct pl_rec_stop stop;
-    if (record->body_bytes < sizeof(stop) || record->meta.slot >= host->channel.params.slot_count)
-        return;
-    memcpy(&stop, record->body, sizeof(stop));
-    struct pl_exec_job *job = &host->jobs[record->meta.slot];
-    if (!job->live || job->generation != record->meta.generation || job->queued ||
-        !PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, cancel))
-        return;
-    pl_words_job(job);
-    host->plugin->cancel(host->instance, job, (enum pl_exec_stop)stop.reason,
-                         stop.level == PL_STOP_ASK ? PL_EXEC_LEVEL_ASK : PL_EXEC_LEVEL_TERM);
-    pl_words_job(NULL);
-}
-
-/* ---- the end ---- */
 
 /* @job is a copy: the slot itself may hold the next job already. */
 static void
@@ -262,6 +270,51 @@ free_job(struct pl_exec_job *job)
     pl_map_close(&job->result_map);
     (void)pl_fd_close(job->result_fd);
 }
+
+/* An executor thread may end the job that cancel() looks at: then its memory lives on until here.
+ * The slot itself is refilled by this thread alone. */
+static void
+release_cancelled(struct pl_exec_host *host)
+{
+    struct pl_exec_job done;
+    pthread_mutex_lock(&host->lock);
+    bool has = host->has_cancelled;
+    if (has)
+        done = host->cancelled;
+    host->has_cancelled = false;
+    host->cancelling = NULL;
+    pthread_mutex_unlock(&host->lock);
+    if (has)
+        free_job(&done);
+}
+
+void
+pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
+{
+    struct pl_rec_stop stop;
+    if (record->body_bytes < sizeof(stop) || record->meta.slot >= host->channel.params.slot_count)
+        return;
+    memcpy(&stop, record->body, sizeof(stop));
+    struct pl_exec_job *job = &host->jobs[record->meta.slot];
+    if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, cancel))
+        return;
+    pthread_mutex_lock(&host->lock);
+    if (!job->live || job->finishing || job->queued ||
+        job->generation != record->meta.generation) {
+        pthread_mutex_unlock(&host->lock);
+        return;
+    }
+    host->cancelling = job;
+    host->cancelling_generation = job->generation;
+    pthread_mutex_unlock(&host->lock);
+    pl_words_job(job);
+    host->plugin->cancel(host->instance, job, (enum pl_exec_stop)stop.reason,
+                         stop.level == PL_STOP_ASK ? PL_EXEC_LEVEL_ASK : PL_EXEC_LEVEL_TERM);
+    pl_words_job(NULL);
+    release_cancelled(host);
+}
+
+/* ---- the end ---- */
 
 /* A sealed memfd of the result, announced by its key. Return: false: the result cannot be sent. */
 static bool
@@ -328,11 +381,40 @@ place_result(struct pl_exec_job *job, const void *data, size_t bytes,
     return true;
 }
 
-void
+/* One end a job: whoever comes first. */
+static bool
+claim_end(struct pl_exec_job *job)
+{
+    pthread_mutex_lock(&job->host->lock);
+    bool over = is_over_locked(job);
+    if (!over)
+        job->finishing = true;
+    pthread_mutex_unlock(&job->host->lock);
+    return !over;
+}
+
+/* Frees what the ended job held, unless cancel() is looking at it. */
+static void
+release(struct pl_exec_host *host, struct pl_exec_job *slot, struct pl_exec_job *done)
+{
+    pthread_mutex_lock(&host->lock);
+    bool later = host->cancelling == slot && host->cancelling_generation == done->generation;
+    if (later) {
+        host->cancelled = *done;
+        host->has_cancelled = true;
+    }
+    pthread_mutex_unlock(&host->lock);
+    if (!later)
+        free_job(done);
+}
+
+int
 pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
               const char *content_type, const void *data, size_t bytes, bool stream)
 {
     struct pl_exec_host *host = job->host;
+    if (!claim_end(job))
+        return -EALREADY;
     size_t message_bytes = message == NULL ? 0 : strnlen(message, 8192);
     size_t type_bytes = content_type == NULL ? 0 : strnlen(content_type, 255);
     struct pl_rec_finished head = { .job = job->head.job,
@@ -367,9 +449,13 @@ pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *mes
     bool batch = host->on_channel_thread && pl_on_channel_thread(host);
     struct pl_exec_job done = *job; /* what it holds is freed once its bytes are in the ring */
     pl_report_finished(host, job, parts, 4, !batch);
-    free_job(&done);
+    release(host, job, &done);
     if (code == PL_FINISH_FATAL)
-        host->exiting = true;
-    if (!batch && host->draining)
+        atomic_store_explicit(&host->exiting, true, memory_order_relaxed);
+    /* relaxed: the channel thread sets it, then reads job_count under the lock: either it saw this
+     * job gone, or its store came before our turn of the lock */
+    if (!batch && (code == PL_FINISH_FATAL ||
+                   atomic_load_explicit(&host->draining, memory_order_relaxed)))
         (void)pl_bell_ring(PL_WORKER_FD_BELL_W);
+    return 0;
 }

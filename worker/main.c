@@ -21,9 +21,6 @@
 #include "util/fd.h"
 #include "util/proc.h"
 
-#define EXIT_PLUGIN  65
-#define EXIT_CHANNEL 70
-
 /* After activity the thread looks again for this long before it sleeps, giving the processor away
  * each time: a wake-up costs more. */
 #define SPIN_TIME  (50 * PL_NS_PER_US)
@@ -91,7 +88,7 @@ refuse(struct pl_exec_host *host, bool permanent, const char *text)
     struct pl_ring_part parts[2] = { { &head, sizeof(head) },
                                      { words.text, (uint32_t)strlen(words.text) } };
     pl_report(host, &meta, parts, 2, true);
-    exit(EXIT_PLUGIN);
+    _exit(PL_EXIT_PLUGIN); /* not exit(): a plugin's handlers may never return */
 }
 
 static void
@@ -204,6 +201,34 @@ say_ready(struct pl_exec_host *host, int64_t since)
 
 /* ---- the loop ---- */
 
+/* relaxed: worker.h says what orders them */
+static void
+set_flag(_Atomic bool *flag)
+{
+    atomic_store_explicit(flag, true, memory_order_relaxed);
+}
+
+static bool
+is_set(const _Atomic bool *flag)
+{
+    return atomic_load_explicit(flag, memory_order_relaxed);
+}
+
+static uint32_t
+live_jobs(struct pl_exec_host *host)
+{
+    pthread_mutex_lock(&host->lock);
+    uint32_t count = host->job_count;
+    pthread_mutex_unlock(&host->lock);
+    return count;
+}
+
+static bool
+drained(struct pl_exec_host *host)
+{
+    return is_set(&host->draining) && live_jobs(host) == 0;
+}
+
 static void
 give(struct pl_exec_host *host, struct pl_exec_job *job)
 {
@@ -219,17 +244,17 @@ handle(struct pl_exec_host *host, const struct pl_ring_record *record)
     switch ((enum pl_s2w_kind)record->meta.kind) {
     case PL_S2W_DISPATCH:
         if (pl_job_take(host, record) < 0)
-            exit(EXIT_CHANNEL); /* a supervisor that sends nonsense: die, let the guard say so */
+            _exit(PL_EXIT_CHANNEL); /* a supervisor that sends nonsense: die, let the guard say so */
         give(host, &host->jobs[record->meta.slot]);
         return;
     case PL_S2W_STOP:
         pl_job_stop(host, record);
         return;
     case PL_S2W_DRAIN:
-        host->draining = true;
+        set_flag(&host->draining);
         return;
     case PL_S2W_EXIT:
-        host->exiting = true;
+        set_flag(&host->exiting);
         return;
     case PL_S2W_PAUSE:
     case PL_S2W_RESUME:
@@ -251,7 +276,7 @@ take_records(struct pl_exec_host *host)
         taken++;
     }
     if (rc != PL_RING_OK && rc != PL_RING_E_EMPTY)
-        exit(EXIT_CHANNEL);
+        _exit(PL_EXIT_CHANNEL);
     if (taken > 0)
         pl_ring_release(&host->channel.in);
     pl_report_publish(host);
@@ -292,7 +317,7 @@ beat(struct pl_exec_host *host, int64_t now)
     if (now < host->next_beat)
         return;
     host->next_beat = now + BEAT_EVERY;
-    pl_channel_worker_beat(&host->channel, now, host->job_count);
+    pl_channel_worker_beat(&host->channel, now, live_jobs(host));
 }
 
 static void
@@ -303,7 +328,7 @@ handle_ready(struct pl_exec_host *host, const struct epoll_event *event)
     } else if (event->data.u64 == TOKEN_GUARD) {
         /* Nobody will reap or replace us: finish what runs and go. */
         (void)epoll_ctl(host->epoll, EPOLL_CTL_DEL, PL_WORKER_FD_GUARD, NULL);
-        host->draining = true;
+        set_flag(&host->draining);
     } else {
         struct pl_watch watch = host->watches[event->data.u64 - 16];
         uint32_t events = 0;
@@ -326,6 +351,8 @@ wait_ready(struct pl_exec_host *host, int64_t timeout_ns)
     struct timespec wait = { .tv_sec = timeout_ns / PL_NS_PER_S,
                              .tv_nsec = timeout_ns % PL_NS_PER_S };
     int count = epoll_pwait2(host->epoll, events, 64, &wait, NULL);
+    if (count < 0 && errno != EINTR)
+        pl_words_lost_fds(host);
     for (int i = 0; i < count; i++)
         handle_ready(host, &events[i]);
     return count > 0;
@@ -349,14 +376,14 @@ static void
 run(struct pl_exec_host *host)
 {
     int64_t active_at = pl_clock_mono();
-    while (!host->exiting && !(host->draining && host->job_count == 0)) {
+    while (!is_set(&host->exiting) && !drained(host)) {
         bool any = take_records(host);
         int64_t now = pl_clock_mono();
         any = run_timers(host, now) || any;
         beat(host, now);
         if (told_to_drain)
-            host->draining = true;
-        if (host->draining && host->job_count == 0)
+            set_flag(&host->draining);
+        if (drained(host))
             continue;
         bool spin = any || now - active_at < SPIN_TIME;
         if (any)
@@ -375,9 +402,9 @@ static void
 finish(struct pl_exec_host *host)
 {
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_DRAINING);
-    bool idle = host->job_count == 0;
+    bool idle = live_jobs(host) == 0;
     if (host->threads != NULL && idle)
-        pl_threads_stop(host);
+        idle = pl_threads_stop(host);
     if (idle && PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, close))
         host->plugin->close(host->instance);
     pl_report_publish(host);
@@ -398,7 +425,7 @@ main(void)
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (attach(&host) < 0) {
         fprintf(stderr, "pl-worker is started by pl-guard; its channel cannot be used\n");
-        return EXIT_CHANNEL;
+        return PL_EXIT_CHANNEL;
     }
     struct sigaction action = { .sa_handler = on_sigterm };
     sigemptyset(&action.sa_mask);

@@ -38,8 +38,8 @@ publish_locked(struct pl_exec_host *host)
     for (uint32_t i = 0; i < host->unmarked_count; i++)
         mark_finished(host, &host->jobs[host->unmarked[i]]);
     host->unmarked_count = 0;
-    if (ring)
-        (void)pl_bell_ring(PL_WORKER_FD_BELL_S);
+    if (ring && pl_bell_ring(PL_WORKER_FD_BELL_S) < 0)
+        pl_words_lost_fds(host);
 }
 
 void

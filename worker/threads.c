@@ -7,6 +7,10 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
+
+/* How long threads may take to return from the plugin after their last job. */
+#define JOIN_SECONDS 2
 
 static struct pl_exec_job *
 take(struct pl_exec_host *host)
@@ -31,6 +35,7 @@ run(void *argument)
 {
     struct pl_exec_host *host = argument;
     struct pl_exec_job *job;
+    pl_words_thread();
     while ((job = take(host)) != NULL)
         pl_job_run(job);
     return NULL;
@@ -72,16 +77,22 @@ pl_threads_start(struct pl_exec_host *host)
     return -rc;
 }
 
-void
+bool
 pl_threads_stop(struct pl_exec_host *host)
 {
     pthread_mutex_lock(&host->lock);
     host->threads_end = true;
     pthread_cond_broadcast(&host->work);
     pthread_mutex_unlock(&host->lock);
+    /* One may have completed its job and not returned from the plugin. */
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += JOIN_SECONDS;
     for (uint32_t i = 0; i < host->thread_count; i++)
-        pthread_join(host->threads[i], NULL);
+        if (pthread_clockjoin_np(host->threads[i], NULL, CLOCK_MONOTONIC, &until) != 0)
+            return false; /* the process ends with them */
     free(host->threads);
     host->threads = NULL;
     host->thread_count = 0;
+    return true;
 }

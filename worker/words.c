@@ -5,11 +5,15 @@
 #include "worker/worker.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct pl_exec_host *crash_host;
 static __thread const struct pl_exec_job *this_job;
+
+#define THREAD_STACK_BYTES (32u << 10)
 
 /* Large enough for the handler; the thread that crashed may have overrun its own stack. */
 static uint8_t handler_stack[64 << 10];
@@ -52,6 +56,29 @@ on_crash(int signo, siginfo_t *info, void *context)
     }
     pl_channel_write_last_words(&crash_host->channel, &words);
     raise(signo); /* the default action was restored by SA_RESETHAND */
+}
+
+void
+pl_words_lost_fds(struct pl_exec_host *host)
+{
+    struct pl_last_words words = { .slot = PL_SLOT_NONE };
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    words.at_ns = (int64_t)now.tv_sec * PL_NS_PER_S + now.tv_nsec;
+    size_t at = append(words.text, 0, sizeof(words.text), "plugin ");
+    at = append(words.text, at, sizeof(words.text),
+                host->plugin != NULL ? host->plugin->name : host->plugin_path);
+    append(words.text, at, sizeof(words.text), " closed descriptors of its worker");
+    pl_channel_write_last_words(&host->channel, &words);
+    _exit(PL_EXIT_CHANNEL);
+}
+
+void
+pl_words_thread(void)
+{
+    stack_t stack = { .ss_sp = malloc(THREAD_STACK_BYTES), .ss_size = THREAD_STACK_BYTES };
+    if (stack.ss_sp != NULL)
+        (void)sigaltstack(&stack, NULL); /* kept: threads end with the process */
 }
 
 void

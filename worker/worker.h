@@ -13,11 +13,16 @@
 #define PL_WORKER_WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "parkinglot/executor.h"
 #include "shm/channel.h"
 #include "shm/map.h"
 #include "util/buf.h"
+
+/* Exit statuses; 0: drained or told to end. */
+#define PL_EXIT_PLUGIN  65 /* the plugin cannot be used */
+#define PL_EXIT_CHANNEL 70 /* the channel cannot */
 
 #define PL_WATCHES_MAX 512
 #define PL_TIMERS_MAX  512
@@ -26,7 +31,8 @@ struct pl_exec_job {
     struct pl_exec_host *host;
     uint32_t slot;
     uint32_t generation;
-    bool live;   /* dispatched and not finished */
+    bool live;      /* dispatched and not finished; under lock */
+    bool finishing; /* its end has been claimed: a second one is refused; under lock */
     bool queued; /* waits for an executor thread */
     struct pl_exec_job *next;
     struct pl_rec_dispatch head;
@@ -81,7 +87,13 @@ struct pl_exec_host {
     uint32_t *unmarked;       /* slots whose FINISHED is not published yet */
     uint32_t unmarked_count;
     bool unpublished;         /* channel thread: records wait for the end of the batch */
-    bool draining, exiting, threads_end;
+    /* relaxed: whoever sets one rings the worker's bell or holds the lock of job_count behind it */
+    _Atomic bool draining, exiting;
+    bool threads_end;
+    struct pl_exec_job *cancelling; /* cancel() has it: what it points to stays; under lock */
+    uint32_t cancelling_generation;
+    struct pl_exec_job cancelled;   /* ended meanwhile: freed when cancel() returns; under lock */
+    bool has_cancelled;
     uint8_t *record; /* private copy of one record of the dispatch ring */
     uint32_t record_max;
     uint64_t next_key;
@@ -121,15 +133,20 @@ void pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
 /* Runs it and finishes it when the plugin did not. */
 void pl_job_run(struct pl_exec_job *job);
 
-/* The end: FINISHED is published, the slot is free. */
-void pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
+/* Whether @job has ended, or its slot has another job than the one that this thread runs: what the
+ * plugin says of it is refused. */
+bool pl_job_is_over(const struct pl_exec_job *job);
+
+/* The end: FINISHED is published, the slot is free. Return: 0, or -EALREADY: it had ended. */
+int pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
                    const char *content_type, const void *data, size_t bytes, bool stream);
 
 /* ---- threads.c ---- */
 
 int pl_threads_start(struct pl_exec_host *host);
 void pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job);
-void pl_threads_stop(struct pl_exec_host *host);
+/* Waits for them, but not for ever. Return: false: some are still inside the plugin. */
+bool pl_threads_stop(struct pl_exec_host *host);
 
 /* ---- api.c: what the plugin sees ---- */
 
@@ -138,6 +155,10 @@ extern const struct pl_exec_api pl_api;
 /* ---- words.c: last words of a crash ---- */
 
 void pl_words_install(struct pl_exec_host *host);
+void pl_words_thread(void); /* each further thread: room to speak after it overran its stack */
 void pl_words_job(const struct pl_exec_job *job); /* of this thread; NULL: none */
+
+/* The worker's own descriptors are gone: it cannot go on. */
+_Noreturn void pl_words_lost_fds(struct pl_exec_host *host);
 
 #endif

@@ -65,6 +65,12 @@ class Run(lib.Test):
                                   'test -t 1 && echo terminal', code=0).out
         self.assertIn('terminal', out)
 
+    def test_a_large_environment_arrives_whole(self):
+        value = 'x' * 50000
+        out = self.instance.plctl('run', '-p', 'build', '-n', '--', 'sh', '-c', 'printf %s "$BIG"',
+                                  env={'BIG': value}, code=0)
+        self.assertEqual(out.out, value)
+
 
 if __name__ == '__main__':
     lib.main()

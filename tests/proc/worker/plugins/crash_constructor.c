@@ -1,0 +1,8 @@
+/* Dies while it is loaded. */
+#include <stdlib.h>
+
+__attribute__((constructor)) static void
+crash(void)
+{
+    abort();
+}
