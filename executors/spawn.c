@@ -251,8 +251,11 @@ open_terminal(struct program *program, struct launch *launch, const char *size)
         return -EIO;
     }
     (void)ioctl(master, TIOCSWINSZ, &window);
-    if (launch->as_owner)
-        (void)fchown(slave, launch->uid, launch->gid);
+    if (launch->as_owner && fchown(slave, launch->uid, launch->gid) < 0) {
+        close(master);
+        close(slave);
+        return -EPERM;
+    }
     program->out_fd = master;
     launch->in = launch->out = launch->err = slave;
     launch->terminal = true;

@@ -4,8 +4,14 @@
 set -eu
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-cp "$1"/reverse.c "$1"/Makefile "$dir"
-PKG_CONFIG_PATH=$2 make -s -C "$dir" CFLAGS=-Werror
+# An installed parking-lot, as far as plugins see it.
+root=$dir/root
+include=$root$(PKG_CONFIG_PATH=$2 pkg-config --variable=includedir parkinglot-executor)
+mkdir -p "$include/parkinglot"
+cp "$1"/../../include/parkinglot/executor.h "$include/parkinglot"
+cp "$1"/*.c "$1"/Makefile "$dir"
+PKG_CONFIG_SYSROOT_DIR=$root PKG_CONFIG_PATH=$2 make -s -C "$dir" CFLAGS='-Wall -Wextra -Werror' \
+    pl_exec_reverse.so
 symbols=$(nm -D --defined-only "$dir/pl_exec_reverse.so" | awk '{ print $3 }')
 if [ "$symbols" != pl_executor_entry ]; then
     echo "one symbol is expected, there are: $symbols" >&2
