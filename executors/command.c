@@ -403,6 +403,8 @@ start(struct program *program)
 {
     char error[512];
     int rc = command_spawn(program, error, sizeof(error));
+    if (rc == -ENOENT || rc == -EACCES) /* as a shell says it */
+        command_api->set_exit(program->job, (rc == -ENOENT ? 127 : 126) << 8);
     if (rc < 0)
         return command_api->fail(program->job, rc == -ENOMEM ? PL_EXEC_OOM : PL_EXEC_INVALID,
                                  error);

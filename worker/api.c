@@ -97,12 +97,14 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
     struct pl_ring_meta meta = { .kind = PL_W2S_CHUNK,
                                  .slot = job->slot,
                                  .generation = job->generation };
-    size_t max = pl_ring_body_max(host->channel.params.report_ring_bytes) / 4;
     bool may_wait = !pl_on_channel_thread(host);
+    /* What cannot wait goes as one record: taken whole or not at all. */
+    size_t max = may_wait ? pl_ring_body_max(host->channel.params.report_ring_bytes) / 4
+                          : PL_EXEC_EMIT_MAX;
     if (pl_job_is_over(job))
         return PL_EXEC_INVALID;
     if (!may_wait && bytes > PL_EXEC_EMIT_MAX)
-        return PL_EXEC_INVALID; /* it is taken whole or not at all */
+        return PL_EXEC_INVALID;
     const char *at = data;
     while (bytes > 0) {
         uint32_t piece = bytes > max ? (uint32_t)max : (uint32_t)bytes;

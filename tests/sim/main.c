@@ -15,7 +15,7 @@ static const struct {
     uint64_t seed, steps;
     bool large;
 } regression[] = {
-    {1, 8000, false},
+    {4, 8100, false}, /* the simulator itself: a limit was raised before it was sent */
 };
 
 static struct sim world; /* too large for a stack */

@@ -22,7 +22,7 @@ static uint32_t jobs, attempt[26], at_worker[26], at_slot[26];
 static pl_time now;
 static char trace[4096];
 
-static void
+__attribute__((format(printf, 1, 2))) static void
 say(const char *format, ...)
 {
     size_t used = strlen(trace);

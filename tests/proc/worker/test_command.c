@@ -382,7 +382,7 @@ START_TEST(test_clean_start)
     run();
     assert_output("0\n1\n2\n3\n"); /* the fourth is the directory itself */
     run_shell("grep -E 'Sig(Blk|Ign)' /proc/self/status | cut -f2 | tr '\\n' ' '; "
-              "ps -o sid= -p $$ | tr -d ' \\n' | grep -qx $$ && echo own");
+              "test $(cut -d' ' -f6 /proc/$$/stat) = $$ && echo own");
     assert_output("0000000000000000 0000000000000000 own\n");
     drain();
 }
