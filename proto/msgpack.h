@@ -70,7 +70,8 @@ static inline struct pl_mp_reader
 pl_mp_reader(struct pl_str raw)
 {
     const uint8_t *at = (const uint8_t *)raw.data;
-    return (struct pl_mp_reader){.pos = at, .end = at + raw.len};
+    /* NULL + 0 is undefined. */
+    return (struct pl_mp_reader){.pos = at, .end = at != NULL ? at + raw.len : NULL};
 }
 
 /* Reads one scalar, or the head of an array or map whose elements then follow. On failure the

@@ -346,6 +346,10 @@ run(struct pl_supervisor *sup)
             active_at = sup->now;
         do_due(sup);
         keep_house(sup);
+        if (sup->publish_first) {
+            sup->publish_first = false;
+            pl_publish(sup, true);
+        }
         flush(sup);
         pl_publish_beat(sup);
         pl_publish(sup, false);

@@ -207,6 +207,7 @@ handle_call(struct pl_supervisor *sup, const struct pl_request *request, struct 
                       (int)name.len, name.data);
     } else {
         handlers[method->id](sup, request);
+        sup->publish_first = sup->publish_first || method->admin;
     }
 }
 

@@ -209,7 +209,8 @@ static int
 restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
 {
     /* Outcomes first, in their order: what the jobs that come back may end as stands behind them. */
-    qsort(recovery->jobs, recovery->count, sizeof(*recovery->jobs), by_finish);
+    if (recovery->count > 0) /* the array may be NULL without one */
+        qsort(recovery->jobs, recovery->count, sizeof(*recovery->jobs), by_finish);
     for (size_t i = 0; i < recovery->count; i++) {
         if (recovery->jobs[i].finish_location == 0)
             continue;

@@ -29,6 +29,7 @@ answer_drain(struct pl_supervisor *sup, struct pl_drain *drain, int code, uint64
     struct pl_request request = { .session = session, .id = drain->request };
     drain->session = 0;
     sup->drain_count--;
+    sup->publish_first = true;
     if (session == NULL)
         return;
     if (code == PL_OK)

@@ -110,6 +110,7 @@ struct pl_supervisor {
     pl_time next_measure; /* of the workers' memory */
     uint64_t turns; /* of the loop */
     bool stats_dirty;
+    bool publish_first; /* an administrator is answered: what changed is to be seen by then */
 
     struct pl_pool *pools; /* by the core's index */
     uint32_t pool_count;

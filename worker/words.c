@@ -76,7 +76,10 @@ pl_words_lost_fds(struct pl_exec_host *host)
 void
 pl_words_thread(void)
 {
-    stack_t stack = { .ss_sp = malloc(THREAD_STACK_BYTES), .ss_size = THREAD_STACK_BYTES };
+    stack_t stack;
+    if (sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_DISABLE) == 0)
+        return; /* a sanitizer's */
+    stack = (stack_t){ .ss_sp = malloc(THREAD_STACK_BYTES), .ss_size = THREAD_STACK_BYTES };
     if (stack.ss_sp != NULL)
         (void)sigaltstack(&stack, NULL); /* kept: threads end with the process */
 }

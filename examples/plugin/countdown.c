@@ -79,7 +79,7 @@ execute(void *instance, struct pl_exec_job *job)
     struct countdown *countdown = malloc(sizeof(*countdown));
     if (countdown == NULL)
         return PL_EXEC_OOM;
-    *countdown = (struct countdown){ .next = countdowns, .job = job, .left = from, .from = from };
+    *countdown = (struct countdown){.next = countdowns, .job = job, .left = from, .from = from};
     countdowns = countdown;
     tick(countdown);
     return PL_EXEC_PENDING; /* also when tick() has ended the job already */
@@ -101,7 +101,7 @@ cancel(void *instance, struct pl_exec_job *job, enum pl_exec_stop reason, enum p
 PL_EXEC_EXPORT const struct pl_exec_plugin *
 pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
 {
-    static const char *const types[] = { "countdown", NULL };
+    static const char *const types[] = {"countdown", NULL};
     static const struct pl_exec_plugin plugin = {
         .struct_size = sizeof(plugin),
         .abi_major = PL_EXEC_ABI_MAJOR,

@@ -116,7 +116,9 @@ child_name(const struct child *child, char ret_name[64])
 void
 guard_cgroup_make(struct guard *g, struct child *child)
 {
-    struct epoll_event event = {.events = EPOLLPRI, .data.u64 = (uint64_t)WATCH_CGROUP << 32};
+    /* Edges: the level stays until the file is read, which is done only when a tree ends. */
+    struct epoll_event event = {.events = EPOLLPRI | EPOLLET,
+                                .data.u64 = (uint64_t)WATCH_CGROUP << 32};
     char name[64];
 
     if (g->cgroup_base < 0)

@@ -78,7 +78,8 @@ class Example(lib.unittest.TestCase):
         folder = self.copy('make')
         run('make', '-C', folder, 'all', 'CFLAGS=-O2 -Wall -Werror', env=self.env)
         target = self.place / 'installed'
-        run('make', '-C', folder, 'install', f'DESTDIR={target}', 'PLUGINDIR=/plugins', env=self.env)
+        run('make', '-C', folder, 'install', f'DESTDIR={target}', 'PLUGINDIR=/plugins',
+            env=self.env)
         self.works(target / 'plugins')
 
     def test_meson(self):

@@ -38,6 +38,14 @@ class Faults(lib.Test):
             calls = [line for line in trace.read_text().splitlines() if '(' in line]
             self.assertEqual(calls, [])
 
+    def test_killed_supervisor_without_jobs_comes_back(self):
+        for _ in range(3):
+            old = self.instance.supervisor_pid()
+            os.kill(old, signal.SIGKILL)
+            lib.until('a new supervisor serves', lambda: self.instance.plctl('status').code == 0,
+                      SERVED_AGAIN)
+            self.assertNotEqual(self.instance.supervisor_pid(), old)
+
     def test_killed_supervisor_comes_back_with_its_jobs(self):
         self.instance.plctl('pool', 'pause', 'quick', code=0)
         waiting = [self.instance.submit('echo', '-p', 'quick', '-d', str(n)) for n in range(3)]

@@ -250,7 +250,8 @@ class Execute(PluginTest):
 
     def family(self):
         """Every process that is the group's worker, or a copy of it."""
-        return lib.processes_with('PL_WORKER_NAME=p/bad/0')
+        ours = lib.processes_with(self.instance.dir.name)
+        return [pid for pid in lib.processes_with('PL_WORKER_NAME=p/bad/0') if pid in ours]
 
     def test_returns_without_completing(self):
         for action in ('nothing', 'pending'):
@@ -449,8 +450,8 @@ class Command(PluginTest):
         lib.until('its programs run', lambda: len(lib.processes_with(mark)) >= 4)
         first = set(lib.processes_with(mark))
         os.kill(self.instance.until_state(job, 'running')['worker_pid'], signal.SIGKILL)
-        lib.until('it runs again', lambda: (lambda j: j['state'] == 'running' and j['attempt'] == 2)(
-            self.instance.job(job)))
+        lib.until('it runs again', lambda: self.instance.job(job)['attempt'] == 2)
+        self.instance.until_state(job, 'running')
         self.assertEqual([pid for pid in first if lib.alive(pid)], [],
                          'programs of the first attempt run beside the second')
         self.instance.plctl('cancel', '--wait', job, code=0)
