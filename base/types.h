@@ -25,7 +25,7 @@ struct pl_str {
     size_t len;
 };
 
-#define PL_STR(literal) ((struct pl_str){ .data = (literal), .len = sizeof(literal) - 1 })
+#define PL_STR(literal) ((struct pl_str){.data = (literal), .len = sizeof(literal) - 1})
 #define PL_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 
 #endif

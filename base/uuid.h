@@ -27,7 +27,8 @@ uint64_t pl_uuid_hash(const struct pl_uuid *id);
 /* Lower-case text with dashes and NUL. Return: @text. */
 char *pl_uuid_format(const struct pl_uuid *id, char text[PL_UUID_TEXT_BYTES]);
 
-/* Accepts 36 characters of either case. Return: false when @text is not a UUID; *ret_id untouched. */
+/* Accepts 36 characters of either case. Return: false when @text is not a UUID; *ret_id untouched.
+ */
 bool pl_uuid_parse(const char *text, size_t len, struct pl_uuid *ret_id);
 
 #endif

@@ -213,7 +213,8 @@ accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl
     pl_act(core, PL_ACT_PERSIST, job);
     pl_act_event(core, PL_CEV_SUBMITTED, job);
     if (starts && !durable) {
-        /* it may take the last slot of a head that blocked the pool: that one waits, others may go */
+        /* it may take the last slot of a head that blocked the pool: that one waits, others may go
+         */
         pool->dirty = 1;
         pl_dispatch_start(core, pool, pick);
     }

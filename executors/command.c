@@ -36,7 +36,7 @@
 #define STRAY_WAIT_NS 500000
 
 const struct pl_exec_api *command_api;
-struct command_config command_config = { .output_limit = 8u << 20 };
+struct command_config command_config = {.output_limit = 8u << 20};
 
 static struct pl_exec_host *worker;
 static struct program *programs;
@@ -65,8 +65,7 @@ spill(struct program *program, const char *data, size_t bytes)
                  command_config.work_dir, command_api->job_id(program->job));
         program->spill_fd =
             open(program->spill_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-        if (program->spill_fd < 0 ||
-            write(program->spill_fd, program->out, program->out_bytes) < 0)
+        if (program->spill_fd < 0 || write(program->spill_fd, program->out, program->out_bytes) < 0)
             program->spill_failed = true;
     }
     while (bytes > 0 && !program->spill_failed) {
@@ -287,8 +286,7 @@ describe(struct program *program, char *text, size_t bytes)
                        (unsigned long long)(program->out_bytes + program->spilled_bytes),
                        program->spill_path, program->lost_bytes > 0 ? ", the rest is lost" : "");
     if (program->tail_bytes > 0 && (size_t)at < bytes)
-        snprintf(text + at, bytes - (size_t)at, ": %.*s", (int)program->tail_bytes,
-                 program->tail);
+        snprintf(text + at, bytes - (size_t)at, ": %.*s", (int)program->tail_bytes, program->tail);
 }
 
 static bool
@@ -360,13 +358,13 @@ end_strays(void)
         if (program->pid_fd >= 0)
             return;
     for (int i = 0; i < STRAY_ROUNDS; i++) {
-        siginfo_t info = { .si_pid = 0 };
+        siginfo_t info = {.si_pid = 0};
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) < 0)
             return; /* no child is left: the usual case, one call */
         if (info.si_pid != 0)
             continue;
         command_kill_children();
-        struct timespec wait = { .tv_nsec = STRAY_WAIT_NS };
+        struct timespec wait = {.tv_nsec = STRAY_WAIT_NS};
         nanosleep(&wait, NULL);
     }
 }
@@ -375,7 +373,7 @@ static void
 on_exit_of(void *user, int fd, uint32_t events)
 {
     struct program *program = user;
-    siginfo_t info = { .si_pid = 0 };
+    siginfo_t info = {.si_pid = 0};
     (void)fd, (void)events;
     id_t pidfd = (id_t)program->pid_fd;
     if (waitid(P_PIDFD, pidfd, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
@@ -385,7 +383,7 @@ on_exit_of(void *user, int fd, uint32_t events)
     (void)kill(-program->pid, SIGKILL);
     if (waitid(P_PIDFD, pidfd, &info, WEXITED) < 0)
         return;
-    program->status = info.si_code == CLD_EXITED  ? info.si_status << 8
+    program->status = info.si_code == CLD_EXITED   ? info.si_status << 8
                       : info.si_code == CLD_DUMPED ? info.si_status | 0x80
                                                    : info.si_status;
     close_fd(&program->pid_fd);
@@ -459,7 +457,7 @@ open_command(struct pl_exec_host *host, const struct pl_exec_api *api,
 PL_EXEC_EXPORT const struct pl_exec_plugin *
 pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
 {
-    static const char *const types[] = { "command", NULL };
+    static const char *const types[] = {"command", NULL};
     static const struct pl_exec_plugin plugin = {
         .struct_size = sizeof(plugin),
         .abi_major = PL_EXEC_ABI_MAJOR,

@@ -56,7 +56,7 @@ execute(void *instance, struct pl_exec_job *job)
 PL_EXEC_EXPORT const struct pl_exec_plugin *
 pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
 {
-    static const char *const types[] = { "echo", NULL };
+    static const char *const types[] = {"echo", NULL};
     static const struct pl_exec_plugin plugin = {
         .struct_size = sizeof(plugin),
         .abi_major = PL_EXEC_ABI_MAJOR,

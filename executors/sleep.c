@@ -77,7 +77,7 @@ execute(void *instance, struct pl_exec_job *job)
     struct sleeper *sleeper = malloc(sizeof(*sleeper));
     if (sleeper == NULL)
         return PL_EXEC_OOM;
-    *sleeper = (struct sleeper){ .next = sleepers, .job = job };
+    *sleeper = (struct sleeper){.next = sleepers, .job = job};
     sleeper->timer = api->timer(worker, ms * 1000000, wake, sleeper);
     if (sleeper->timer == 0) {
         free(sleeper);
@@ -103,7 +103,7 @@ cancel(void *instance, struct pl_exec_job *job, enum pl_exec_stop reason, enum p
 PL_EXEC_EXPORT const struct pl_exec_plugin *
 pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
 {
-    static const char *const types[] = { "sleep", NULL };
+    static const char *const types[] = {"sleep", NULL};
     static const struct pl_exec_plugin plugin = {
         .struct_size = sizeof(plugin),
         .abi_major = PL_EXEC_ABI_MAJOR,

@@ -27,7 +27,7 @@
 struct launch {
     char **argv; /* heap list over the texts of the job */
     char **env;
-    char *path;  /* what is executed */
+    char *path; /* what is executed */
     const char *cwd;
     mode_t mask;
     bool set_mask;
@@ -198,8 +198,8 @@ find_program(struct launch *launch, char *error, size_t error_bytes)
         size_t len = strcspn(path, ":");
         int put = snprintf(candidate, sizeof(candidate), "%.*s/%s", (int)len, path, name);
         struct stat info;
-        if (len > 0 && put > 0 && (size_t)put < sizeof(candidate) &&
-            access(candidate, X_OK) == 0 && stat(candidate, &info) == 0 && S_ISREG(info.st_mode)) {
+        if (len > 0 && put > 0 && (size_t)put < sizeof(candidate) && access(candidate, X_OK) == 0 &&
+            stat(candidate, &info) == 0 && S_ISREG(info.st_mode)) {
             launch->path = strdup(candidate);
             return launch->path == NULL ? -ENOMEM : 0;
         }
@@ -237,14 +237,13 @@ open_terminal(struct program *program, struct launch *launch, const char *size)
 {
     unsigned rows = 24, columns = 80;
     (void)sscanf(size, "%ux%u", &rows, &columns);
-    struct winsize window = { .ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns };
+    struct winsize window = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
     char name[64];
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (master < 0)
         return -errno;
     int slave = -1;
-    if (grantpt(master) == 0 && unlockpt(master) == 0 &&
-        ptsname_r(master, name, sizeof(name)) == 0)
+    if (grantpt(master) == 0 && unlockpt(master) == 0 && ptsname_r(master, name, sizeof(name)) == 0)
         slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0) {
         close(master);
@@ -359,8 +358,8 @@ static int
 launch_program(struct program *program, struct launch *launch, char *error, size_t error_bytes)
 {
     const char *terminal = command_api->job_meta(program->job, "pty", NULL);
-    int rc = terminal != NULL ? open_terminal(program, launch, terminal)
-                              : open_pipes(program, launch);
+    int rc =
+        terminal != NULL ? open_terminal(program, launch, terminal) : open_pipes(program, launch);
     if (rc < 0) {
         snprintf(error, error_bytes, "cannot make the program's pipes: %s", strerror(-rc));
         return rc;
@@ -394,7 +393,7 @@ close_if(int *fd)
 int
 command_spawn(struct program *program, char *error, size_t error_bytes)
 {
-    struct launch launch = { .in = -1, .out = -1, .err = -1 };
+    struct launch launch = {.in = -1, .out = -1, .err = -1};
     snprintf(error, error_bytes, "out of memory");
     int rc = choose_argv(&launch, program->job, error, error_bytes);
     if (rc == 0)

@@ -13,8 +13,8 @@
 
 static uint8_t encoded[PL_JOB_FIXED_MAX];
 
-/* A log that cannot be written promises nothing: end here, and let the guard start a supervisor that
- * reads what was promised. Jobs run again, none is lost. */
+/* A log that cannot be written promises nothing: end here, and let the guard start a supervisor
+ * that reads what was promised. Jobs run again, none is lost. */
 static _Noreturn void
 log_is_broken(const char *what, int code)
 {
@@ -27,11 +27,11 @@ static uint64_t
 append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint32_t attempt,
        const struct pl_str *parts, size_t part_count)
 {
-    struct pl_record head = { .job = *job,
-                              .attempt = attempt,
-                              .type = (uint8_t)type,
-                              .boot_ns = sup->now_boot,
-                              .wall_ms = sup->now_wall };
+    struct pl_record head = {.job = *job,
+                             .attempt = attempt,
+                             .type = (uint8_t)type,
+                             .boot_ns = sup->now_boot,
+                             .wall_ms = sup->now_wall};
     uint64_t location;
     int rc = pl_memlog_append(sup->log, &head, parts, part_count, &location);
     if (rc != PL_MEMLOG_OK)
@@ -46,7 +46,7 @@ pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
     size_t len = 0;
     int rc = note == NULL ? 0 : pl_job_note_encode(note, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
-    struct pl_str part = { (const char *)encoded, len };
+    struct pl_str part = {(const char *)encoded, len};
     append(sup, type, job, attempt, &part, 1);
 }
 
@@ -77,7 +77,7 @@ persist(struct pl_supervisor *sup, const struct pl_action *action,
     size_t len;
     rc = pl_job_spec_encode(facts->submit, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0); /* request_submit.c encoded it once before it asked the core */
-    struct pl_str parts[2] = { { (const char *)encoded, len }, facts->submit->payload };
+    struct pl_str parts[2] = {{(const char *)encoded, len}, facts->submit->payload};
     uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, 0, parts, 2);
     rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);
@@ -113,7 +113,7 @@ reason_word(const struct pl_action *action, const struct pl_step_facts *facts)
     case PL_REASON_INVALID:
         return PL_STR("invalid");
     default:
-        return (struct pl_str){ NULL, 0 };
+        return (struct pl_str){NULL, 0};
     }
 }
 
@@ -121,15 +121,15 @@ static struct pl_str
 error_text(const struct pl_action *action, const struct pl_step_facts *facts)
 {
     if (action->outcome == PL_OUTCOME_SUCCEEDED)
-        return (struct pl_str){ NULL, 0 };
-    bool by_executor = action->reason == PL_REASON_EXECUTOR || action->reason == PL_REASON_RETRIES ||
-                       action->reason == PL_REASON_INVALID || action->reason == PL_REASON_CRASH ||
-                       action->reason == PL_REASON_CRASH_LIMIT ||
-                       action->reason == PL_REASON_INTERRUPTED;
+        return (struct pl_str){NULL, 0};
+    bool by_executor =
+        action->reason == PL_REASON_EXECUTOR || action->reason == PL_REASON_RETRIES ||
+        action->reason == PL_REASON_INVALID || action->reason == PL_REASON_CRASH ||
+        action->reason == PL_REASON_CRASH_LIMIT || action->reason == PL_REASON_INTERRUPTED;
     if (by_executor && facts != NULL && facts->error.len > 0)
         return facts->error;
     const char *text = pl_reason_text(action->reason);
-    return (struct pl_str){ text, strlen(text) };
+    return (struct pl_str){text, strlen(text)};
 }
 
 static void
@@ -140,7 +140,7 @@ fill_result(struct pl_supervisor *sup, const struct pl_action *action,
 {
     pl_job_result_init(result);
     result->pool = spec->pool;
-    result->lane = (struct pl_str){ lane->name, strlen(lane->name) };
+    result->lane = (struct pl_str){lane->name, strlen(lane->name)};
     result->type = spec->type;
     result->key = spec->key;
     result->uid = spec->uid;
@@ -157,7 +157,7 @@ fill_result(struct pl_supervisor *sup, const struct pl_action *action,
     const struct pl_run *run = run_of(sup, action, &view->id);
     if (run != NULL) { /* its worker died under it: the run is still there */
         result->started_ms = run->started_ms;
-        result->log_tail = (struct pl_str){ run->log_tail, run->log_len };
+        result->log_tail = (struct pl_str){run->log_tail, run->log_len};
     }
     if (facts == NULL)
         return;
@@ -196,7 +196,7 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     size_t len;
     int rc = pl_job_result_encode(result, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
-    struct pl_str parts[2] = { { (const char *)encoded, len }, result->data };
+    struct pl_str parts[2] = {{(const char *)encoded, len}, result->data};
     uint64_t location = append(sup, PL_RECORD_FINISH, job, result->attempts, parts, 2);
     rc = pl_outcome_store_put(sup->outcomes, location);
     if (rc != 0)
@@ -212,7 +212,7 @@ static void
 ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_step_facts *facts)
 {
     struct pl_job_view view;
-    struct pl_record head = { .lsn = 0 };
+    struct pl_record head = {.lsn = 0};
     static struct pl_job_spec spec;
     static struct pl_job_result result;
     static struct pl_lane_config lane;
@@ -233,9 +233,8 @@ log_retry(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_job_view view;
     if (pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
         return;
-    struct pl_job_note note = { .crashes = view.crashes,
-                                .flags = PL_NOTE_FRONT,
-                                .reason = reason_word(action, NULL) };
+    struct pl_job_note note = {
+        .crashes = view.crashes, .flags = PL_NOTE_FRONT, .reason = reason_word(action, NULL)};
     if (action->delay_ns > 0) {
         note.not_before_boot_ns = sup->now_boot + action->delay_ns;
         note.not_before_wall_ms = sup->now_wall + action->delay_ns / PL_NS_PER_MS;
@@ -252,9 +251,9 @@ log_stop(struct pl_supervisor *sup, const struct pl_action *action)
     if (action->reason == PL_REASON_TIMEOUT || action->reason == PL_REASON_PREEMPTED ||
         pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
         return;
-    struct pl_job_note note = { .outcome = PL_OUTCOME_CANCELLED,
-                                .by_uid = action->who,
-                                .reason = reason_word(action, NULL) };
+    struct pl_job_note note = {.outcome = PL_OUTCOME_CANCELLED,
+                               .by_uid = action->who,
+                               .reason = reason_word(action, NULL)};
     pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.attempt, &note);
 }
 
@@ -303,10 +302,8 @@ static void
 forget(struct pl_supervisor *sup, const struct pl_ref *jobs, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        struct pl_event event = { .kind = PL_EV_FORGET,
-                                  .now_mono = sup->now,
-                                  .now_boot = sup->now_boot,
-                                  .job = jobs[i] };
+        struct pl_event event = {
+            .kind = PL_EV_FORGET, .now_mono = sup->now, .now_boot = sup->now_boot, .job = jobs[i]};
         int rc = pl_core_step(&sup->core, &event, &sup->actions);
         PL_ASSERT(rc == PL_CORE_OK && sup->actions.count == 0);
     }
@@ -337,7 +334,7 @@ pl_step_with(struct pl_supervisor *sup, struct pl_event *event, const struct pl_
     int rc = step_once(sup, event, facts);
     struct pl_reply reply = sup->actions.reply;
     while (sup->actions.more || pl_core_deadline(&sup->core).now) {
-        struct pl_event tick = { .kind = PL_EV_TICK };
+        struct pl_event tick = {.kind = PL_EV_TICK};
         step_once(sup, &tick, facts);
     }
     sup->reply = reply;
@@ -360,7 +357,7 @@ pl_step_due(struct pl_supervisor *sup)
     struct pl_core_deadline deadline = pl_core_deadline(&sup->core);
     if (deadline.now || (deadline.mono != 0 && deadline.mono <= sup->now) ||
         (deadline.boot != 0 && deadline.boot <= sup->now_boot)) {
-        struct pl_event tick = { .kind = PL_EV_TICK };
+        struct pl_event tick = {.kind = PL_EV_TICK};
         pl_step(sup, &tick);
     }
 }

@@ -48,8 +48,8 @@ void pl_step_due(struct pl_supervisor *sup);
 bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record *ret_head,
                       struct pl_job_spec *ret_spec);
 
-/* Appends a small record (START, RETRY, CANCEL; HOLD and RELEASE with @note NULL). Failure is fatal: a log that
- * cannot be written promises nothing. */
+/* Appends a small record (START, RETRY, CANCEL; HOLD and RELEASE with @note NULL). Failure is
+ * fatal: a log that cannot be written promises nothing. */
 void pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
                  uint32_t attempt, const struct pl_job_note *note);
 

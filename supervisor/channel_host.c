@@ -24,7 +24,7 @@ pl_run_clear(struct pl_worker *worker, struct pl_run *run)
         worker->waiting--;
     pl_buf_deinit(&run->stream);
     free(run->log_tail);
-    *run = (struct pl_run){ .job = PL_REF_NULL, .generation = run->generation };
+    *run = (struct pl_run){.job = PL_REF_NULL, .generation = run->generation};
 }
 
 static int
@@ -96,9 +96,9 @@ pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
     int rc = make_segments(worker, &params);
     if (rc == 0)
         rc = make_bells(worker);
-    if (rc == 0 && pl_channel_attach_supervisor(worker->s2w.base, worker->s2w.bytes,
-                                                worker->w2s.base, worker->w2s.bytes,
-                                                &worker->channel) != PL_CHANNEL_OK)
+    if (rc == 0 &&
+        pl_channel_attach_supervisor(worker->s2w.base, worker->s2w.bytes, worker->w2s.base,
+                                     worker->w2s.bytes, &worker->channel) != PL_CHANNEL_OK)
         rc = -EINVAL;
     if (rc == 0)
         rc = pl_loop_add(sup->loop, worker->bell_sup_fd, PL_WATCH_BELL,
@@ -131,9 +131,9 @@ pl_worker_channel_close(struct pl_supervisor *sup, struct pl_worker *worker)
     worker->runs = NULL;
     pl_map_close(&worker->s2w);
     pl_map_close(&worker->w2s);
-    int *const fds[] = { &worker->s2w_fd,         &worker->s2w_ro_fd,   &worker->w2s_fd,
-                         &worker->w2s_ro_fd,      &worker->bell_worker_fd,
-                         &worker->bell_sup_fd,    &worker->sock_fd,     &worker->sock_worker_fd };
+    int *const fds[] = {&worker->s2w_fd,    &worker->s2w_ro_fd,      &worker->w2s_fd,
+                        &worker->w2s_ro_fd, &worker->bell_worker_fd, &worker->bell_sup_fd,
+                        &worker->sock_fd,   &worker->sock_worker_fd};
     for (size_t i = 0; i < PL_ARRAY_LEN(fds); i++)
         *fds[i] = pl_fd_close(*fds[i]);
     worker->busy = worker->waiting = 0;

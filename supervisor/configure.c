@@ -29,9 +29,8 @@ int
 pl_configure_load(struct pl_supervisor *sup, struct pl_config **ret_config,
                   struct pl_diagnostics *diags)
 {
-    struct pl_config_options options = { .check_features = true,
-                                         .check_plugin = check_plugin,
-                                         .user = sup };
+    struct pl_config_options options = {
+        .check_features = true, .check_plugin = check_plugin, .user = sup};
     return pl_config_load(sup->config_path, &options, ret_config, diags);
 }
 
@@ -68,7 +67,7 @@ fill_cost(const struct pl_pool_config *pool, const struct pl_config_units *units
         if (kind == UINT16_MAX)
             return false;
         cost->entry[i] =
-            (struct pl_cost_entry){ .kind = kind, .count = 1, .units = units->items[i].units };
+            (struct pl_cost_entry){.kind = kind, .count = 1, .units = units->items[i].units};
     }
     return true;
 }
@@ -137,15 +136,14 @@ fill_retry(const struct pl_config_retry *from, struct pl_retry_config *retry)
         on |= PL_LANE_RETRY_ON_WORKER_LOST;
     retry->retry_on = (uint8_t)on;
     retry->max_retries = from->max_retries > 65534 ? 65534 : (uint16_t)from->max_retries;
-    retry->jitter_permille =
-        from->jitter_permille > 1000 ? 1000 : (uint16_t)from->jitter_permille;
+    retry->jitter_permille = from->jitter_permille > 1000 ? 1000 : (uint16_t)from->jitter_permille;
     retry->delay = from->initial_delay;
     retry->cap = from->max_delay;
 }
 
 static bool
-fill_lane(const struct pl_config_lane *from, uint32_t pool_index,
-          const struct pl_pool_config *pool, struct pl_lane_config *lane)
+fill_lane(const struct pl_config_lane *from, uint32_t pool_index, const struct pl_pool_config *pool,
+          struct pl_lane_config *lane)
 {
     memset(lane, 0, sizeof(*lane));
     copy_name(lane->name, from->name);
@@ -163,8 +161,7 @@ fill_lane(const struct pl_config_lane *from, uint32_t pool_index,
 }
 
 static bool
-fill_group(const struct pl_config_workers *from, uint32_t pool_index,
-           struct pl_group_config *group)
+fill_group(const struct pl_config_workers *from, uint32_t pool_index, struct pl_group_config *group)
 {
     memset(group, 0, sizeof(*group));
     copy_name(group->name, from->name);
@@ -188,8 +185,9 @@ static int
 check_pool(const struct pl_config_pool *pool, struct pl_error *err)
 {
     if (!fill_pool(pool, &pool_config)) {
-        pl_error_set(err, "pools.%s: its kinds, devices or costs do not fit (at most %d kinds, "
-                          "%d devices a kind, %d kinds a cost)",
+        pl_error_set(err,
+                     "pools.%s: its kinds, devices or costs do not fit (at most %d kinds, "
+                     "%d devices a kind, %d kinds a cost)",
                      pool->name, PL_POOL_KINDS_MAX, PL_KIND_DEVICES_MAX, PL_COST_ENTRIES_MAX);
         return -EINVAL;
     }
@@ -239,14 +237,14 @@ check_whole(struct pl_supervisor *sup, const struct pl_config *config, struct pl
 int
 pl_configure_pool(struct pl_supervisor *sup, const struct pl_pool_config *pool)
 {
-    struct pl_event event = { .kind = PL_EV_CONFIG_POOL, .pool = pool };
+    struct pl_event event = {.kind = PL_EV_CONFIG_POOL, .pool = pool};
     return pl_step(sup, &event);
 }
 
 int
 pl_configure_lane(struct pl_supervisor *sup, const struct pl_lane_config *lane)
 {
-    struct pl_event event = { .kind = PL_EV_CONFIG_LANE, .lane = lane };
+    struct pl_event event = {.kind = PL_EV_CONFIG_LANE, .lane = lane};
     return pl_step(sup, &event);
 }
 
@@ -258,7 +256,7 @@ grow_pools(struct pl_supervisor *sup, uint32_t index)
     sup->pools = reallocarray(sup->pools, index + 1, sizeof(*sup->pools));
     PL_ASSERT(sup->pools != NULL);
     for (; sup->pool_count <= index; sup->pool_count++)
-        sup->pools[sup->pool_count] = (struct pl_pool){ .index = sup->pool_count };
+        sup->pools[sup->pool_count] = (struct pl_pool){.index = sup->pool_count};
 }
 
 static void
@@ -306,7 +304,7 @@ apply_group(struct pl_supervisor *sup, const struct pl_config *config, uint32_t 
             const struct pl_config_workers *workers)
 {
     fill_group(workers, pool, &group_config);
-    struct pl_event event = { .kind = PL_EV_CONFIG_GROUP, .group = &group_config };
+    struct pl_event event = {.kind = PL_EV_CONFIG_GROUP, .group = &group_config};
     if (pl_step(sup, &event) != PL_CORE_OK) {
         pl_log(PL_LOG_ERROR, "the core refused a worker group", PL_F_STR("group", workers->name),
                PL_F_STR("why", sup->reply.what));
@@ -332,8 +330,8 @@ apply_pool(struct pl_supervisor *sup, const struct pl_config *config,
 {
     fill_pool(pool, &pool_config);
     /* A reload does not resume what an administrator paused. */
-    uint32_t before = pl_core_pool_find(&sup->core, (struct pl_str){ pool->name,
-                                                                     strlen(pool->name) });
+    uint32_t before =
+        pl_core_pool_find(&sup->core, (struct pl_str){pool->name, strlen(pool->name)});
     static struct pl_pool_config old;
     if (before != PL_INDEX_NONE && pl_core_pool_config(&sup->core, before, &old) == PL_CORE_OK &&
         pool_config.state == PL_POOL_ACTIVE && old.state != PL_POOL_DISABLED)
@@ -373,8 +371,7 @@ check_removals(struct pl_supervisor *sup, const struct pl_config *config, struct
         for (uint32_t k = 0; now != NULL && k < old->lane_count; k++) {
             struct pl_counters counters;
             const char *lane = old->lanes[k].name;
-            uint32_t index =
-                pl_core_lane_find(&sup->core, i, (struct pl_str){ lane, strlen(lane) });
+            uint32_t index = pl_core_lane_find(&sup->core, i, (struct pl_str){lane, strlen(lane)});
             if (pl_config_find_lane(now, lane) == NULL && index != PL_INDEX_NONE &&
                 pl_core_lane_stats(&sup->core, index, &counters) == PL_CORE_OK &&
                 counters.queued + counters.running + counters.delayed + counters.held +
@@ -407,8 +404,8 @@ remove_lanes(struct pl_supervisor *sup, uint32_t index, const struct pl_config_p
         const char *name = old->lanes[k].name;
         if (pl_config_find_lane(now, name) != NULL)
             continue;
-        uint32_t lane = pl_core_lane_find(&sup->core, index, (struct pl_str){ name, strlen(name) });
-        struct pl_event event = { .kind = PL_EV_REMOVE_LANE, .index = lane };
+        uint32_t lane = pl_core_lane_find(&sup->core, index, (struct pl_str){name, strlen(name)});
+        struct pl_event event = {.kind = PL_EV_REMOVE_LANE, .index = lane};
         if (lane != PL_INDEX_NONE && pl_step(sup, &event) != PL_CORE_OK)
             pl_log(PL_LOG_WARNING, "a lane could not be removed", PL_F_STR("lane", name));
     }
@@ -433,8 +430,8 @@ forget_removed(struct pl_supervisor *sup, const struct pl_config *config)
             remove_lanes(sup, i, old, now);
             continue;
         }
-        struct pl_event event = { .kind = PL_EV_POOL_STATE,
-                                  .pool_state = { .pool = i, .state = PL_POOL_DISABLED } };
+        struct pl_event event = {.kind = PL_EV_POOL_STATE,
+                                 .pool_state = {.pool = i, .state = PL_POOL_DISABLED}};
         (void)pl_step(sup, &event);
     }
 }
@@ -464,7 +461,7 @@ restart_changed(struct pl_supervisor *sup)
         if (!sup->groups[i].changed)
             continue;
         sup->groups[i].changed = false;
-        (void)pl_workers_restart(sup, i, (struct pl_str){ NULL, 0 }, false);
+        (void)pl_workers_restart(sup, i, (struct pl_str){NULL, 0}, false);
     }
 }
 
@@ -489,7 +486,7 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
     forget_removed(sup, config);
     for (uint32_t i = 0; i < config->pool_count; i++)
         apply_pool(sup, config, &config->pools[i]);
-    struct pl_event done = { .kind = PL_EV_CONFIG_DONE };
+    struct pl_event done = {.kind = PL_EV_CONFIG_DONE};
     (void)pl_step(sup, &done);
     if (sup->phase == PL_SUP_SERVING)
         pl_workers_reconcile(sup);
@@ -536,7 +533,7 @@ pl_configure_reload(struct pl_supervisor *sup, const struct pl_request *request)
 {
     struct pl_diagnostics diags = PL_DIAGNOSTICS_INIT;
     struct pl_config *config = NULL;
-    struct pl_error err = { .text = "" };
+    struct pl_error err = {.text = ""};
     int rc = pl_configure_load(sup, &config, &diags);
     if (rc < 0) {
         char all[PL_ERROR_TEXT_BYTES];

@@ -28,19 +28,19 @@ static uint8_t meta_block[2 * PL_JOB_FIXED_MAX];
 static uint32_t
 fill_meta(const struct pl_job_spec *spec)
 {
-    static const struct pl_str prefix = { "label.", 6 };
+    static const struct pl_str prefix = {"label.", 6};
     uint32_t used = 0;
     const struct {
         struct pl_str key, value;
     } ours[] = {
-        { PL_STR("pl.tenant"), spec->key.tenant },
-        { PL_STR("pl.user"), spec->key.user },
-        { PL_STR("pl.session"), spec->key.session },
-        { PL_STR("pl.pool"), spec->pool },
-        { PL_STR("pl.lane"), spec->lane },
-        { PL_STR("pl.traceparent"), spec->traceparent },
-        { PL_STR("pl.tracestate"), spec->tracestate },
-        { PL_STR("pl.content_type"), spec->content_type },
+        {PL_STR("pl.tenant"), spec->key.tenant},
+        {PL_STR("pl.user"), spec->key.user},
+        {PL_STR("pl.session"), spec->key.session},
+        {PL_STR("pl.pool"), spec->pool},
+        {PL_STR("pl.lane"), spec->lane},
+        {PL_STR("pl.traceparent"), spec->traceparent},
+        {PL_STR("pl.tracestate"), spec->tracestate},
+        {PL_STR("pl.content_type"), spec->content_type},
     };
     for (size_t i = 0; i < PL_ARRAY_LEN(ours); i++)
         if (ours[i].value.len > 0)
@@ -52,7 +52,7 @@ fill_meta(const struct pl_job_spec *spec)
             continue;
         memcpy(key, prefix.data, prefix.len);
         memcpy(key + prefix.len, spec->label[i].key.data, spec->label[i].key.len);
-        (void)pl_meta_put(meta_block, sizeof(meta_block), &used, (struct pl_str){ key, len },
+        (void)pl_meta_put(meta_block, sizeof(meta_block), &used, (struct pl_str){key, len},
                           spec->label[i].value);
     }
     for (uint32_t i = 0; i < spec->meta_count; i++)
@@ -72,11 +72,11 @@ send_memfd(struct pl_worker *worker, const struct pl_run *run, struct pl_str pay
     if (rc == 0 &&
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
         rc = -errno;
-    struct pl_body_fd head = { .job = run->id,
-                               .key = key,
-                               .bytes = payload.len,
-                               .slot = (uint32_t)(run - worker->runs),
-                               .generation = run->generation };
+    struct pl_body_fd head = {.job = run->id,
+                              .key = key,
+                              .bytes = payload.len,
+                              .slot = (uint32_t)(run - worker->runs),
+                              .generation = run->generation};
     if (rc == 0 && pl_fd_send(worker->sock_fd, &head, sizeof(head), &fd, 1) < 0)
         rc = -errno;
     close(fd);
@@ -117,12 +117,12 @@ place_payload(struct pl_worker *worker, const struct pl_run *run, uint32_t slot,
               struct pl_str payload, struct pl_rec_dispatch *record, struct pl_ring_part *ret_part)
 {
     record->payload_bytes = payload.len;
-    *ret_part = (struct pl_ring_part){ NULL, 0 };
+    *ret_part = (struct pl_ring_part){NULL, 0};
     if (payload.len == 0) {
         record->payload_location = PL_LOCATION_NONE;
     } else if (payload.len <= IN_RING_BYTES) {
         record->payload_location = PL_LOCATION_RING;
-        *ret_part = (struct pl_ring_part){ payload.data, (uint32_t)payload.len };
+        *ret_part = (struct pl_ring_part){payload.data, (uint32_t)payload.len};
     } else if (payload.len <= worker->channel.params.slot_body_bytes) {
         record->payload_location = PL_LOCATION_AREA;
         memcpy(pl_channel_body(&worker->channel, slot), payload.data, payload.len);
@@ -160,9 +160,9 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
     };
     if (record.timeout_ns > 0)
         record.deadline_ns = sup->now + record.timeout_ns;
-    struct pl_ring_part parts[4] = { { &record, sizeof(record) },
-                                     { spec.type.data, record.type_bytes },
-                                     { meta_block, record.meta_bytes } };
+    struct pl_ring_part parts[4] = {{&record, sizeof(record)},
+                                    {spec.type.data, record.type_bytes},
+                                    {meta_block, record.meta_bytes}};
     /* Ask for room first: a memfd must not be sent twice. */
     uint32_t in_ring = (uint32_t)sizeof(record) + record.type_bytes + record.meta_bytes +
                        (spec.payload.len <= IN_RING_BYTES ? (uint32_t)spec.payload.len : 0);
@@ -173,9 +173,8 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
     int rc = place_payload(worker, run, slot, spec.payload, &record, &parts[3]);
     if (rc < 0)
         return rc == -EAGAIN ? PL_RING_E_FULL : rc;
-    struct pl_ring_meta meta = { .kind = PL_S2W_DISPATCH,
-                                 .slot = slot,
-                                 .generation = run->generation };
+    struct pl_ring_meta meta = {
+        .kind = PL_S2W_DISPATCH, .slot = slot, .generation = run->generation};
     return pl_ring_add_parts(&worker->channel.out, &meta, parts, PL_ARRAY_LEN(parts));
 }
 
@@ -210,9 +209,9 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_job_view view;
     int rc = pl_core_job_view(&sup->core, action->job, &view);
     PL_ASSERT(rc == PL_CORE_OK && run->job.gen == 0);
-    struct pl_job_note note = { .worker = { worker->name, strlen(worker->name) },
-                                .worker_gen = worker->gen,
-                                .slot = action->slot };
+    struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
+                               .worker_gen = worker->gen,
+                               .slot = action->slot};
     pl_log_note(sup, PL_RECORD_START, &view.id, action->attempt, &note);
     run->job = action->job;
     run->id = view.id;
@@ -244,7 +243,7 @@ stop_reason(unsigned reason)
 
 void
 pl_worker_stop_job(struct pl_supervisor *sup, const struct pl_action *action,
-                 enum pl_stop_level level)
+                   enum pl_stop_level level)
 {
     struct pl_worker *worker = pl_worker_at(sup, action->worker);
     if (worker == NULL || !worker->attached || action->slot >= worker->slot_count)
@@ -252,11 +251,10 @@ pl_worker_stop_job(struct pl_supervisor *sup, const struct pl_action *action,
     struct pl_run *run = &worker->runs[action->slot];
     enum pl_stop_reason reason = stop_reason(action->reason);
     pl_channel_stop(&worker->channel, action->slot, run->generation, reason);
-    struct pl_rec_stop record = { .reason = reason, .level = level };
-    struct pl_ring_meta meta = { .kind = PL_S2W_STOP,
-                                 .slot = action->slot,
-                                 .generation = run->generation };
-    struct pl_ring_part part = { &record, sizeof(record) };
+    struct pl_rec_stop record = {.reason = reason, .level = level};
+    struct pl_ring_meta meta = {
+        .kind = PL_S2W_STOP, .slot = action->slot, .generation = run->generation};
+    struct pl_ring_part part = {&record, sizeof(record)};
     /* Without room the stop word still says it, and the bell wakes a sleeper. */
     (void)pl_ring_add_parts(&worker->channel.out, &meta, &part, 1);
     worker->publish_wanted = true;
@@ -264,13 +262,13 @@ pl_worker_stop_job(struct pl_supervisor *sup, const struct pl_action *action,
 
 void
 pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint64_t bits,
-                    enum pl_s2w_kind kind)
+                  enum pl_s2w_kind kind)
 {
     (void)sup;
     if (!worker->attached)
         return;
     pl_channel_set_control(&worker->channel, bits);
-    struct pl_ring_meta meta = { .kind = (uint16_t)kind, .slot = PL_SLOT_NONE };
+    struct pl_ring_meta meta = {.kind = (uint16_t)kind, .slot = PL_SLOT_NONE};
     (void)pl_ring_add_parts(&worker->channel.out, &meta, NULL, 0);
     worker->publish_wanted = true;
 }

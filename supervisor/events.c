@@ -41,17 +41,16 @@ void
 pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
                  const struct pl_step_facts *facts)
 {
-    struct pl_state_event event = { .kind = action->event,
-                                    .attempt = action->attempt,
-                                    .pool = action->pool,
-                                    .lane = action->lane,
-                                    .worker = action->worker.gen != 0 ? action->worker.index
-                                                                      : PL_INDEX_NONE,
-                                    .outcome = action->outcome,
-                                    .reason = action->reason };
+    struct pl_state_event event = {.kind = action->event,
+                                   .attempt = action->attempt,
+                                   .pool = action->pool,
+                                   .lane = action->lane,
+                                   .worker = action->worker.gen != 0 ? action->worker.index
+                                                                     : PL_INDEX_NONE,
+                                   .outcome = action->outcome,
+                                   .reason = action->reason};
     struct pl_job_view view;
-    if (action->job.gen != 0 &&
-        pl_core_job_view(&sup->core, action->job, &view) == PL_CORE_OK) {
+    if (action->job.gen != 0 && pl_core_job_view(&sup->core, action->job, &view) == PL_CORE_OK) {
         event.job = view.id;
         event.owner_uid = view.uid;
         put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, view.type));
@@ -69,11 +68,11 @@ void
 pl_event_worker(struct pl_supervisor *sup, enum pl_sup_event kind, const struct pl_worker *worker,
                 int64_t value, const char *text)
 {
-    struct pl_state_event event = { .kind = kind,
-                                    .pool = sup->groups[worker->group].pool,
-                                    .lane = PL_INDEX_NONE,
-                                    .worker = worker->index,
-                                    .value = (uint64_t)value };
+    struct pl_state_event event = {.kind = kind,
+                                   .pool = sup->groups[worker->group].pool,
+                                   .lane = PL_INDEX_NONE,
+                                   .worker = worker->index,
+                                   .value = (uint64_t)value};
     if (text != NULL)
         snprintf(event.text, sizeof(event.text), "%s", text);
     write_event(sup, &event);
@@ -82,10 +81,8 @@ pl_event_worker(struct pl_supervisor *sup, enum pl_sup_event kind, const struct 
 void
 pl_event_instance(struct pl_supervisor *sup, enum pl_sup_event kind)
 {
-    struct pl_state_event event = { .kind = kind,
-                                    .pool = PL_INDEX_NONE,
-                                    .lane = PL_INDEX_NONE,
-                                    .worker = PL_INDEX_NONE };
+    struct pl_state_event event = {
+        .kind = kind, .pool = PL_INDEX_NONE, .lane = PL_INDEX_NONE, .worker = PL_INDEX_NONE};
     write_event(sup, &event);
 }
 
@@ -112,7 +109,7 @@ wanted(const struct pl_supervisor *sup, const struct pl_watch *watch,
 static struct pl_str
 text(const char *chars)
 {
-    return (struct pl_str){ chars, strlen(chars) };
+    return (struct pl_str){chars, strlen(chars)};
 }
 
 static void
@@ -154,7 +151,7 @@ static void
 send_lagged(struct pl_supervisor *sup, struct pl_watch *watch, struct pl_session *session,
             uint64_t next, uint64_t missed)
 {
-    struct pl_note_lagged note = { .sub = watch->sub, .seq = next, .missed = missed };
+    struct pl_note_lagged note = {.sub = watch->sub, .seq = next, .missed = missed};
     pl_session_touch(sup, session);
     pl_rpc_put_notify(&session->out, PL_STR("lagged"));
     pl_note_lagged_encode(&session->out, &note);
@@ -165,10 +162,10 @@ deliver(struct pl_supervisor *sup, struct pl_watch *watch)
 {
     struct pl_session *session = pl_session_find(sup, watch->session);
     struct pl_eventring_reader reader;
-    if (pl_eventring_attach(&reader, sup->state.events.ring,
-                            pl_eventring_bytes(sup->state.events.cell_bytes,
-                                               sup->state.events.cell_count),
-                            watch->next_event) != PL_EVENTRING_OK)
+    if (pl_eventring_attach(
+            &reader, sup->state.events.ring,
+            pl_eventring_bytes(sup->state.events.cell_bytes, sup->state.events.cell_count),
+            watch->next_event) != PL_EVENTRING_OK)
         return;
     while (watch->credit > 0 && pl_session_backlog(session) < PL_SESSION_OUT_SOFT) {
         struct pl_state_event event;
@@ -235,9 +232,9 @@ pl_request_subscribe(struct pl_supervisor *sup, const struct pl_request *request
         pl_reply_fail(sup, request, PL_E_INVALID, "'keys' is a list of globs of event keys");
         return;
     }
-    struct pl_watch *watch = pl_watch_new(&sup->watches, &request->session->watches,
-                                          PL_WATCH_EVENTS, pl_session_ref_of(request->session),
-                                          NULL);
+    struct pl_watch *watch =
+        pl_watch_new(&sup->watches, &request->session->watches, PL_WATCH_EVENTS,
+                     pl_session_ref_of(request->session), NULL);
     if (watch == NULL) {
         free(keys);
         pl_reply_fail(sup, request, PL_E_NO_MEMORY, "no memory for another subscription");
@@ -248,7 +245,7 @@ pl_request_subscribe(struct pl_supervisor *sup, const struct pl_request *request
     watch->sub = sup->watches.next_sub++;
     watch->credit = req.credit == 0 ? UINT64_MAX : req.credit;
     watch->next_event = (req.after_seq == 0 ? sup->event_seq : req.after_seq) + 1;
-    struct pl_rep_sub reply = { .sub = watch->sub };
+    struct pl_rep_sub reply = {.sub = watch->sub};
     pl_rep_sub_encode(pl_reply_begin(sup, request), &reply);
     sup->events_waiting = true;
 }

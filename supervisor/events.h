@@ -10,7 +10,8 @@
 #include "supervisor/supervisor.h"
 #include "supervisor/worker.h"
 
-/* Kinds of the supervisor's own, behind the core's (PL_CORE_EVENT_TABLE). Stored; never reuse one. */
+/* Kinds of the supervisor's own, behind the core's (PL_CORE_EVENT_TABLE). Stored; never reuse one.
+ */
 #define PL_SUP_EVENT_TABLE(X)                                                                      \
     X(WORKER_STARTED, 101, "queue.worker.started")                                                 \
     X(WORKER_EXITED, 102, "queue.worker.exited")                                                   \

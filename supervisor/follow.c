@@ -16,7 +16,7 @@ note_begin(struct pl_supervisor *sup, struct pl_watch *watch, const char *name)
 {
     struct pl_session *session = pl_session_find(sup, watch->session);
     pl_session_touch(sup, session);
-    pl_rpc_put_notify(&session->out, (struct pl_str){ name, strlen(name) });
+    pl_rpc_put_notify(&session->out, (struct pl_str){name, strlen(name)});
     watch->seq++;
     return &session->out;
 }
@@ -42,7 +42,7 @@ send_stream(struct pl_supervisor *sup, struct pl_watch *watch, struct pl_str str
         note.sub = watch->sub;
         note.seq = watch->seq;
         note.offset = watch->offset;
-        note.data = (struct pl_str){ stream.data + watch->offset, bytes };
+        note.data = (struct pl_str){stream.data + watch->offset, bytes};
         pl_note_chunk_encode(writer, &note);
         watch->offset += bytes;
         if (watch->credit != UINT64_MAX)
@@ -65,16 +65,17 @@ first_follower(struct pl_watch *watch)
 void
 pl_follow_stream(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl_buf *stream)
 {
-    struct pl_str bytes = { (const char *)pl_buf_at(stream), pl_buf_len(stream) };
-    FOR_EACH_FOLLOWER (watch, sup, id)
-        send_stream(sup, watch, bytes);
+    struct pl_str bytes = {(const char *)pl_buf_at(stream), pl_buf_len(stream)};
+    FOR_EACH_FOLLOWER(watch, sup, id)
+    send_stream(sup, watch, bytes);
 }
 
 void
 pl_follow_progress(struct pl_supervisor *sup, const struct pl_uuid *id, int32_t permille,
                    struct pl_str note_text)
 {
-    FOR_EACH_FOLLOWER (watch, sup, id) {
+    FOR_EACH_FOLLOWER(watch, sup, id)
+    {
         struct pl_mp_writer *writer = note_begin(sup, watch, "progress");
         struct pl_note_progress note;
         pl_note_progress_init(&note);
@@ -104,7 +105,8 @@ void
 pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t level,
               struct pl_str text)
 {
-    FOR_EACH_FOLLOWER (watch, sup, id) {
+    FOR_EACH_FOLLOWER(watch, sup, id)
+    {
         /* Lines for a client that does not read are dropped: the tail stays with the outcome. */
         if (pl_session_backlog(pl_session_find(sup, watch->session)) >= PL_SESSION_OUT_SOFT)
             continue;
@@ -177,8 +179,9 @@ catch_up(struct pl_supervisor *sup, struct pl_watch *watch)
         pl_core_job_view(&sup->core, ref, &view) == PL_CORE_OK && view.state != PL_JOB_ENDED) {
         const struct pl_run *run = run_of(sup, &view);
         if (run != NULL)
-            send_stream(sup, watch, (struct pl_str){ (const char *)pl_buf_at(&run->stream),
-                                                     pl_buf_len(&run->stream) });
+            send_stream(
+                sup, watch,
+                (struct pl_str){(const char *)pl_buf_at(&run->stream), pl_buf_len(&run->stream)});
         return;
     }
     static struct pl_job_result result;
@@ -218,8 +221,8 @@ pl_request_follow(struct pl_supervisor *sup, const struct pl_request *request)
         return;
     }
     bool live = pl_request_job(sup, request->session, &req.id, &view, &error);
-    if (!live && !(pl_outcome_find(sup, &req.id, &result) &&
-                   pl_request_may(request->session, result.uid))) {
+    if (!live &&
+        !(pl_outcome_find(sup, &req.id, &result) && pl_request_may(request->session, result.uid))) {
         pl_reply_error(sup, request, &error);
         return;
     }
@@ -233,13 +236,13 @@ pl_request_follow(struct pl_supervisor *sup, const struct pl_request *request)
     watch->sub = sup->watches.next_sub++;
     watch->offset = req.from_offset;
     watch->credit = req.credit == 0 ? UINT64_MAX : req.credit;
-    struct pl_rep_sub reply = { .sub = watch->sub };
+    struct pl_rep_sub reply = {.sub = watch->sub};
     pl_rep_sub_encode(pl_reply_begin(sup, request), &reply);
     const struct pl_run *run = live ? run_of(sup, &view) : NULL;
     if (!live)
         send_log_tail(sup, watch, result.log_tail);
     else if (run != NULL)
-        send_log_tail(sup, watch, (struct pl_str){ run->log_tail, run->log_len });
+        send_log_tail(sup, watch, (struct pl_str){run->log_tail, run->log_len});
     catch_up(sup, watch);
 }
 
@@ -268,8 +271,8 @@ pl_request_credit(struct pl_supervisor *sup, struct pl_session *session, struct 
         watch = find_sub(session, PL_WATCH_EVENTS, note.sub);
     if (watch == NULL || watch->credit == UINT64_MAX)
         return;
-    watch->credit = note.bytes > UINT64_MAX - 1 - watch->credit ? UINT64_MAX - 1
-                                                                : watch->credit + note.bytes;
+    watch->credit =
+        note.bytes > UINT64_MAX - 1 - watch->credit ? UINT64_MAX - 1 : watch->credit + note.bytes;
     if (watch->kind == PL_WATCH_FOLLOW)
         catch_up(sup, watch);
     else

@@ -64,8 +64,8 @@ add_devices(struct env *env, const struct pl_config_workers *config)
                                config->devices[i].ids.items[k]);
             at += put > 0 ? (size_t)put : 0;
         }
-    static const char *const names[] = { "CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
-                                         "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK" };
+    static const char *const names[] = {"CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES",
+                                        "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"};
     for (size_t i = 0; i < PL_ARRAY_LEN(names); i++)
         env_add(env, "%s=%s", names[i], ids);
 }
@@ -94,21 +94,19 @@ limits_of(const struct pl_config_workers *config, struct pl_guard_rlimit limits[
 {
     uint32_t count = 0;
     if (config->limits.memory > 0)
-        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_AS,
-                                                    .soft = config->limits.memory,
-                                                    .hard = config->limits.memory };
+        limits[count++] = (struct pl_guard_rlimit){
+            .resource = RLIMIT_AS, .soft = config->limits.memory, .hard = config->limits.memory};
     if (config->limits.open_files > 0)
-        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_NOFILE,
-                                                    .soft = config->limits.open_files,
-                                                    .hard = config->limits.open_files };
+        limits[count++] = (struct pl_guard_rlimit){.resource = RLIMIT_NOFILE,
+                                                   .soft = config->limits.open_files,
+                                                   .hard = config->limits.open_files};
     if (config->limits.processes > 0)
-        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_NPROC,
-                                                    .soft = config->limits.processes,
-                                                    .hard = config->limits.processes };
+        limits[count++] = (struct pl_guard_rlimit){.resource = RLIMIT_NPROC,
+                                                   .soft = config->limits.processes,
+                                                   .hard = config->limits.processes};
     if (config->limits.core_set)
-        limits[count++] = (struct pl_guard_rlimit){ .resource = RLIMIT_CORE,
-                                                    .soft = config->limits.core,
-                                                    .hard = config->limits.core };
+        limits[count++] = (struct pl_guard_rlimit){
+            .resource = RLIMIT_CORE, .soft = config->limits.core, .hard = config->limits.core};
     return count;
 }
 
@@ -149,9 +147,9 @@ pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
     int rc = pl_paths_find_program("pl-worker", program, &err);
     if (rc < 0)
         return rc;
-    struct env env = { .count = 0 };
+    struct env env = {.count = 0};
     fill_env(&env, sup, worker);
-    const char *const argv[] = { "pl-worker", worker->name, NULL };
+    const char *const argv[] = {"pl-worker", worker->name, NULL};
     struct pl_guard_rlimit limits[4];
     struct pl_guard_launch launch = {
         .worker = worker->index,
@@ -162,14 +160,14 @@ pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
         .env = (const char *const *)env.items,
         .rlimits = limits,
         .rlimit_count = limits_of(config, limits),
-        .fds = { [PL_GUARD_SPAWN_S2W_RO] = worker->s2w_ro_fd,
-                 [PL_GUARD_SPAWN_W2S_RW] = worker->w2s_fd,
-                 [PL_GUARD_SPAWN_BELL_W] = worker->bell_worker_fd,
-                 [PL_GUARD_SPAWN_BELL_S] = worker->bell_sup_fd,
-                 [PL_GUARD_SPAWN_SOCK_W] = worker->sock_worker_fd,
-                 [PL_GUARD_SPAWN_S2W_RW] = worker->s2w_fd,
-                 [PL_GUARD_SPAWN_W2S_RO] = worker->w2s_ro_fd,
-                 [PL_GUARD_SPAWN_SOCK_S] = worker->sock_fd },
+        .fds = {[PL_GUARD_SPAWN_S2W_RO] = worker->s2w_ro_fd,
+                [PL_GUARD_SPAWN_W2S_RW] = worker->w2s_fd,
+                [PL_GUARD_SPAWN_BELL_W] = worker->bell_worker_fd,
+                [PL_GUARD_SPAWN_BELL_S] = worker->bell_sup_fd,
+                [PL_GUARD_SPAWN_SOCK_W] = worker->sock_worker_fd,
+                [PL_GUARD_SPAWN_S2W_RW] = worker->s2w_fd,
+                [PL_GUARD_SPAWN_W2S_RO] = worker->w2s_ro_fd,
+                [PL_GUARD_SPAWN_SOCK_S] = worker->sock_fd},
     };
     rc = env.failed ? -EINVAL : pl_guard_client_spawn(sup->guard, &launch);
     env_deinit(&env);

@@ -58,8 +58,8 @@ take_welcome(struct pl_supervisor *sup, struct welcome *welcome,
 int
 pl_link_welcome(struct pl_supervisor *sup, int **ret_fds, size_t *ret_fd_count)
 {
-    struct welcome welcome = { .fds = NULL };
-    struct pollfd poll_fd = { .fd = pl_guard_client_fd(sup->guard), .events = POLLIN };
+    struct welcome welcome = {.fds = NULL};
+    struct pollfd poll_fd = {.fd = pl_guard_client_fd(sup->guard), .events = POLLIN};
     int rc = 0;
     while (rc >= 0 && !welcome.ended) {
         struct pl_guard_message message;

@@ -5,8 +5,8 @@
  *
  *   collect  readiness of descriptors, records in the workers' rings, timers
  *   step     each becomes an event of the core
- *   act      the actions of each step are performed at once; replies, dispatches and messages to the
- *            guard go out together at the end of the turn
+ *   act      the actions of each step are performed at once; replies, dispatches and messages to
+ * the guard go out together at the end of the turn
  */
 #include <errno.h>
 #include <getopt.h>
@@ -67,12 +67,15 @@ static bool
 parse_arguments(int argc, char **argv, struct pl_supervisor *sup, struct arguments *args)
 {
     static const struct option options[] = {
-        { "config", required_argument, NULL, 'c' },    { "instance", required_argument, NULL, 'i' },
-        { "run-dir", required_argument, NULL, 'r' },   { "state-dir", required_argument, NULL, 's' },
-        { "loop", required_argument, NULL, 'l' },      { "log-level", required_argument, NULL, 'v' },
-        { NULL, 0, NULL, 0 },
+        {"config", required_argument, NULL, 'c'},
+        {"instance", required_argument, NULL, 'i'},
+        {"run-dir", required_argument, NULL, 'r'},
+        {"state-dir", required_argument, NULL, 's'},
+        {"loop", required_argument, NULL, 'l'},
+        {"log-level", required_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
     };
-    *args = (struct arguments){ .loop = PL_LOOP_AUTO, .level = PL_LOG_INFO };
+    *args = (struct arguments){.loop = PL_LOOP_AUTO, .level = PL_LOG_INFO};
     bool good = true;
     for (int c; (c = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         if (c == 'c')
@@ -109,10 +112,10 @@ load_config(struct pl_supervisor *sup)
     struct {
         const char *const *items;
         size_t count;
-    } users = { (const char *const *)sup->config->administrators.users.items,
-                sup->config->administrators.users.count },
-      groups = { (const char *const *)sup->config->administrators.groups.items,
-                 sup->config->administrators.groups.count };
+    } users = {(const char *const *)sup->config->administrators.users.items,
+               sup->config->administrators.users.count},
+      groups = {(const char *const *)sup->config->administrators.groups.items,
+                sup->config->administrators.groups.count};
     return pl_users_load(NULL, NULL, users.items, users.count, groups.items, groups.count,
                          &sup->users);
 }
@@ -154,7 +157,7 @@ start(struct pl_supervisor *sup, const struct arguments *args)
     sup->workers = calloc(sup->worker_capacity, sizeof(*sup->workers));
     if (sup->workers == NULL)
         return -ENOMEM;
-    struct pl_error err = { .text = "" };
+    struct pl_error err = {.text = ""};
     rc = pl_configure_apply(sup, sup->config, &err);
     if (rc < 0) {
         pl_log(PL_LOG_ERROR, "the configuration cannot be used", PL_F_STR("error", err.text));
@@ -171,8 +174,7 @@ serve(struct pl_supervisor *sup)
 {
     sup->phase = PL_SUP_SERVING;
     pl_workers_reconcile(sup);
-    int rc = pl_loop_add(sup->loop, sup->listen_fd, PL_WATCH_READ,
-                         pl_token(PL_TOKEN_LISTENER, 0));
+    int rc = pl_loop_add(sup->loop, sup->listen_fd, PL_WATCH_READ, pl_token(PL_TOKEN_LISTENER, 0));
     if (rc < 0)
         return rc;
     sup->stats_dirty = true;
@@ -241,10 +243,10 @@ static void
 keep_house(struct pl_supervisor *sup)
 {
     if (pl_memlog_compact_due(sup->log) &&
-        pl_memlog_compact(sup->log, COMPACT_STEP) == PL_MEMLOG_E_DAMAGED &&
-        !sup->log_damage_told) {
+        pl_memlog_compact(sup->log, COMPACT_STEP) == PL_MEMLOG_E_DAMAGED && !sup->log_damage_told) {
         sup->log_damage_told = true;
-        pl_log(PL_LOG_ERROR, "a chunk of the memory log is damaged: it is kept, and grows no smaller");
+        pl_log(PL_LOG_ERROR,
+               "a chunk of the memory log is damaged: it is kept, and grows no smaller");
     }
     (void)pl_outcome_store_evict(sup->outcomes, sup->now_wall, sup->now_boot, EVICT_STEP);
 }
@@ -374,7 +376,7 @@ finish(struct pl_supervisor *sup)
 int
 main(int argc, char **argv)
 {
-    static struct pl_supervisor sup = { .listen_fd = -1, .state_fd = -1, .state_ro_fd = -1 };
+    static struct pl_supervisor sup = {.listen_fd = -1, .state_fd = -1, .state_ro_fd = -1};
     struct arguments args;
     if (!parse_arguments(argc, argv, &sup, &args)) {
         fprintf(stderr, "pl-supervisor is started by pl-guard; use plctl start FILE\n");

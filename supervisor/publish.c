@@ -32,7 +32,7 @@ static void
 fill_limits(const struct pl_config *config, struct pl_limits *limits)
 {
     uint64_t jobs = 1u << 16;
-    *limits = (struct pl_limits){ 0 };
+    *limits = (struct pl_limits){0};
     for (uint32_t i = 0; i < config->pool_count; i++)
         jobs += config->pools[i].max_queue_depth;
     limits->job_count = jobs < (1u << 20) + (1u << 16) ? (1u << 20) + (1u << 16)
@@ -90,12 +90,12 @@ pl_state_close(struct pl_supervisor *sup)
 static void
 copy_percentiles(const struct pl_percentiles *from, struct pl_stat_percentiles *to)
 {
-    *to = (struct pl_stat_percentiles){ .count = from->count,
-                                        .p50 = from->p50,
-                                        .p90 = from->p90,
-                                        .p95 = from->p95,
-                                        .p99 = from->p99,
-                                        .max = from->max };
+    *to = (struct pl_stat_percentiles){.count = from->count,
+                                       .p50 = from->p50,
+                                       .p90 = from->p90,
+                                       .p95 = from->p95,
+                                       .p99 = from->p99,
+                                       .max = from->max};
 }
 
 static void
@@ -277,17 +277,17 @@ publish_group(struct pl_supervisor *sup, uint32_t index)
 static void
 publish_instance(struct pl_supervisor *sup)
 {
-    struct pl_stat_instance page = { .in_use = 1,
-                                     .phase = (uint32_t)sup->phase + 1,
-                                     .pool_count = sup->pool_count,
-                                     .lane_count = pl_core_lane_end(&sup->core),
-                                     .group_count = sup->group_count,
-                                     .worker_count = sup->worker_count,
-                                     .clients = sup->session_count,
-                                     .requests_refused = sup->refused_connections,
-                                     .jobs_max = sup->core.limits.job_count,
-                                     .updated_wall = sup->now_wall,
-                                     .updated_ns = sup->now };
+    struct pl_stat_instance page = {.in_use = 1,
+                                    .phase = (uint32_t)sup->phase + 1,
+                                    .pool_count = sup->pool_count,
+                                    .lane_count = pl_core_lane_end(&sup->core),
+                                    .group_count = sup->group_count,
+                                    .worker_count = sup->worker_count,
+                                    .clients = sup->session_count,
+                                    .requests_refused = sup->refused_connections,
+                                    .jobs_max = sup->core.limits.job_count,
+                                    .updated_wall = sup->now_wall,
+                                    .updated_ns = sup->now};
     page.loop_backend = strcmp(pl_loop_name(sup->loop), "epoll") == 0 ? 1 : 2;
     page.jobs_live = pl_core_pending(&sup->core, PL_INDEX_NONE);
     struct pl_memlog_stats log;

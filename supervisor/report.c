@@ -50,8 +50,7 @@ run_of(struct pl_worker *worker, const struct pl_ring_record *record, const stru
 }
 
 static void
-take_ready(struct pl_supervisor *sup, struct pl_worker *worker,
-           const struct pl_ring_record *record)
+take_ready(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ring_record *record)
 {
     struct pl_rec_ready head;
     memcpy(&head, record->body, sizeof(head));
@@ -70,8 +69,8 @@ take_failed_open(struct pl_supervisor *sup, struct pl_worker *worker,
 {
     struct pl_rec_failed_open head;
     memcpy(&head, record->body, sizeof(head));
-    struct pl_str text = { (const char *)record->body + sizeof(head),
-                           record->body_bytes - sizeof(head) };
+    struct pl_str text = {(const char *)record->body + sizeof(head),
+                          record->body_bytes - sizeof(head)};
     pl_worker_open_failed(sup, worker, head.permanent == 1, text);
 }
 
@@ -84,26 +83,25 @@ take_started(struct pl_supervisor *sup, struct pl_worker *worker,
     struct pl_run *run = run_of(worker, record, &head.job);
     if (run == NULL || head.attempt != run->attempt)
         return;
-    struct pl_event event = { .kind = PL_EV_STARTED,
-                              .started = { .job = run->job,
-                                           .worker = { worker->index, worker->gen },
-                                           .slot = record->meta.slot,
-                                           .attempt = head.attempt,
-                                           .stamp = head.start_ns } };
+    struct pl_event event = {.kind = PL_EV_STARTED,
+                             .started = {.job = run->job,
+                                         .worker = {worker->index, worker->gen},
+                                         .slot = record->meta.slot,
+                                         .attempt = head.attempt,
+                                         .stamp = head.start_ns}};
     pl_step(sup, &event);
 }
 
 static void
-take_chunk(struct pl_supervisor *sup, struct pl_worker *worker,
-           const struct pl_ring_record *record)
+take_chunk(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ring_record *record)
 {
     struct pl_rec_chunk head;
     memcpy(&head, record->body, sizeof(head));
     struct pl_run *run = run_of(worker, record, &head.job);
     if (run == NULL || head.attempt != run->attempt || head.channel != PL_CHUNK_RESULT)
         return;
-    struct pl_str bytes = { (const char *)record->body + sizeof(head),
-                            record->body_bytes - sizeof(head) };
+    struct pl_str bytes = {(const char *)record->body + sizeof(head),
+                           record->body_bytes - sizeof(head)};
     if (head.offset != run->stream_bytes) {
         pl_worker_distrust(sup, worker, "a chunk does not follow the one before");
         return;
@@ -131,7 +129,7 @@ take_progress(struct pl_supervisor *sup, struct pl_worker *worker,
     memcpy(run->note, (const char *)record->body + sizeof(head), len);
     run->note[len] = '\0';
     run->permille = head.permille;
-    pl_follow_progress(sup, &run->id, run->permille, (struct pl_str){ run->note, len });
+    pl_follow_progress(sup, &run->id, run->permille, (struct pl_str){run->note, len});
 }
 
 /* The last PL_LOG_TAIL_BYTES, whole lines where possible. */
@@ -180,8 +178,8 @@ take_log(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ri
 {
     struct pl_rec_log head;
     memcpy(&head, record->body, sizeof(head));
-    struct pl_str text = { (const char *)record->body + sizeof(head),
-                           record->body_bytes - sizeof(head) };
+    struct pl_str text = {(const char *)record->body + sizeof(head),
+                          record->body_bytes - sizeof(head)};
     while (text.len > 0 && text.data[text.len - 1] == '\n')
         text.len--;
     struct pl_run *run = run_of(worker, record, &head.job);
@@ -248,8 +246,8 @@ receive_result(struct pl_worker *worker, uint64_t key, uint64_t bytes, struct pl
 struct finished {
     struct pl_rec_finished head;
     struct pl_str content_type, message, data;
-    struct pl_map map;  /* data lies in it, when it came as a memfd */
-    uint8_t *copy;      /* data lies in it, when it came from the slot's area */
+    struct pl_map map; /* data lies in it, when it came as a memfd */
+    uint8_t *copy;     /* data lies in it, when it came from the slot's area */
 };
 
 /* Return: NULL, or what is wrong. */
@@ -262,15 +260,15 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
     if ((uint64_t)fin->head.content_type_bytes + fin->head.message_bytes > left)
         return "texts of FINISHED are longer than the record";
     const char *at = body + sizeof(fin->head);
-    fin->content_type = (struct pl_str){ at, fin->head.content_type_bytes };
+    fin->content_type = (struct pl_str){at, fin->head.content_type_bytes};
     at += fin->content_type.len;
-    fin->message = (struct pl_str){ at, fin->head.message_bytes };
+    fin->message = (struct pl_str){at, fin->head.message_bytes};
     at += fin->message.len;
     left -= fin->content_type.len + fin->message.len;
     uint64_t bytes = fin->head.result_bytes;
     if ((fin->head.flags & PL_FINISHED_RESULT_IS_STREAM) != 0) {
-        fin->data = (struct pl_str){ (const char *)pl_buf_at(&run->stream),
-                                     pl_buf_len(&run->stream) };
+        fin->data =
+            (struct pl_str){(const char *)pl_buf_at(&run->stream), pl_buf_len(&run->stream)};
         return fin->head.stream_bytes == run->stream_bytes ? NULL : "chunks are missing";
     }
     switch (fin->head.result_location) {
@@ -279,7 +277,7 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
     case PL_LOCATION_RING:
         if (bytes > left)
             return "the result is longer than the record";
-        fin->data = (struct pl_str){ at, bytes };
+        fin->data = (struct pl_str){at, bytes};
         return NULL;
     case PL_LOCATION_AREA:
         if (bytes > worker->channel.params.slot_result_bytes)
@@ -288,12 +286,12 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
         if (fin->copy == NULL)
             return "no memory for a result";
         memcpy(fin->copy, pl_channel_result(&worker->channel, record->meta.slot), bytes);
-        fin->data = (struct pl_str){ (const char *)fin->copy, bytes };
+        fin->data = (struct pl_str){(const char *)fin->copy, bytes};
         return NULL;
     case PL_LOCATION_MEMFD:
         if (receive_result(worker, fin->head.memfd_key, bytes, &fin->map) < 0)
             return "the result's memfd did not come";
-        fin->data = (struct pl_str){ fin->map.base, bytes };
+        fin->data = (struct pl_str){fin->map.base, bytes};
         return NULL;
     default:
         return "the result lies nowhere";
@@ -305,12 +303,12 @@ step_finished(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
               const struct finished *fin, struct pl_run *done)
 {
     struct pl_step_facts facts = {
-        .error = fin->head.code == PL_FINISH_OK ? (struct pl_str){ NULL, 0 } : fin->message,
+        .error = fin->head.code == PL_FINISH_OK ? (struct pl_str){NULL, 0} : fin->message,
         .content_type = fin->content_type,
-        .log_tail = { done->log_tail, done->log_len },
+        .log_tail = {done->log_tail, done->log_len},
         .log_cut = done->log_cut,
         .data = fin->data,
-        .worker = { worker->name, strlen(worker->name) },
+        .worker = {worker->name, strlen(worker->name)},
         .worker_pid = worker->pid,
         .started_ms = done->started_ms,
         .run_ns = sup->now - done->started,
@@ -318,12 +316,12 @@ step_finished(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
         .exit_code = fin->head.exit_code,
         .signal = (fin->head.flags & PL_FINISHED_HAS_SIGNAL) != 0 ? fin->head.exit_signal : 0,
     };
-    struct pl_event event = { .kind = PL_EV_FINISHED,
-                              .finished = { .job = done->job,
-                                            .worker = { worker->index, worker->gen },
-                                            .slot = slot,
-                                            .attempt = done->attempt,
-                                            .result = result_of(fin->head.code) } };
+    struct pl_event event = {.kind = PL_EV_FINISHED,
+                             .finished = {.job = done->job,
+                                          .worker = {worker->index, worker->gen},
+                                          .slot = slot,
+                                          .attempt = done->attempt,
+                                          .result = result_of(fin->head.code)}};
     worker->done_total++;
     pl_step_with(sup, &event, &facts);
 }
@@ -332,7 +330,7 @@ static void
 take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
               const struct pl_ring_record *record)
 {
-    struct finished fin = { .map = PL_MAP_NULL };
+    struct finished fin = {.map = PL_MAP_NULL};
     memcpy(&fin.head, record->body, sizeof(fin.head));
     struct pl_run *run = run_of(worker, record, &fin.head.job);
     if (run == NULL || fin.head.attempt != run->attempt)
@@ -344,7 +342,7 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
         /* The slot is free before the step: its next job may start in the same one. */
         struct pl_run done = *run;
         worker->busy--;
-        *run = (struct pl_run){ .job = PL_REF_NULL, .generation = done.generation };
+        *run = (struct pl_run){.job = PL_REF_NULL, .generation = done.generation};
         step_finished(sup, worker, record->meta.slot, &fin, &done);
         pl_buf_deinit(&done.stream);
         free(done.log_tail);

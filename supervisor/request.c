@@ -137,13 +137,13 @@ handle_hello(struct pl_supervisor *sup, const struct pl_request *request)
     reply.proto = PL_RPC_PROTO_VERSION;
     reply.server = PL_STR("parking-lot " PL_VERSION_TEXT);
     reply.version = PL_STR(PL_VERSION_TEXT);
-    reply.instance = (struct pl_str){ sup->instance, strlen(sup->instance) };
+    reply.instance = (struct pl_str){sup->instance, strlen(sup->instance)};
     reply.epoch = sup->epoch;
     reply.limits.max_msg = sup->max_msg;
     reply.limits.max_payload = sup->max_msg - PL_RPC_OVERHEAD_MAX;
     reply.limits.max_inflight = MAX_INFLIGHT;
     reply.uid = session->uid;
-    reply.tenant = (struct pl_str){ session->tenant, strlen(session->tenant) };
+    reply.tenant = (struct pl_str){session->tenant, strlen(session->tenant)};
     reply.admin = session->admin;
     pl_rep_hello_encode(pl_reply_begin(sup, request), &reply);
 }
@@ -203,8 +203,8 @@ handle_call(struct pl_supervisor *sup, const struct pl_request *request, struct 
         pl_reply_fail(sup, request, PL_E_PROTOCOL, "the first request must be 'hello'");
         request->session->closing = true;
     } else if (method->admin && !request->session->admin) {
-        pl_reply_fail(sup, request, PL_E_DENIED, "%.*s is for administrators",
-                      (int)name.len, name.data);
+        pl_reply_fail(sup, request, PL_E_DENIED, "%.*s is for administrators", (int)name.len,
+                      name.data);
     } else {
         handlers[method->id](sup, request);
         sup->publish_first = sup->publish_first || method->admin;
@@ -217,9 +217,8 @@ pl_request_handle(struct pl_supervisor *sup, struct pl_session *session,
 {
     switch (message->kind) {
     case PL_RPC_REQUEST: {
-        struct pl_request request = { .session = session,
-                                      .id = message->id,
-                                      .params = message->params };
+        struct pl_request request = {
+            .session = session, .id = message->id, .params = message->params};
         handle_call(sup, &request, message->method);
         return;
     }
@@ -244,10 +243,9 @@ pl_request_session_gone(struct pl_supervisor *sup, struct pl_session *session)
             pl_core_job_find(&sup->core, &watch->job, &job) == PL_CORE_OK) {
             uint32_t uid = session->uid;
             pl_watch_free(&sup->watches, watch);
-            struct pl_event event = { .kind = PL_EV_CANCEL,
-                                      .cancel = { .job = job,
-                                                  .reason = PL_REASON_DISCONNECT,
-                                                  .who = uid } };
+            struct pl_event event = {
+                .kind = PL_EV_CANCEL,
+                .cancel = {.job = job, .reason = PL_REASON_DISCONNECT, .who = uid}};
             pl_step(sup, &event);
         } else {
             pl_watch_free(&sup->watches, watch);

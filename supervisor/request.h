@@ -68,7 +68,6 @@ pl_request_handler pl_request_subscribe, pl_request_unsubscribe;
 pl_request_handler pl_request_status, pl_request_stop, pl_request_drain, pl_request_reload;
 
 /* Notification `credit`. */
-void pl_request_credit(struct pl_supervisor *sup, struct pl_session *session,
-                       struct pl_str params);
+void pl_request_credit(struct pl_supervisor *sup, struct pl_session *session, struct pl_str params);
 
 #endif

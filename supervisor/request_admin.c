@@ -18,7 +18,7 @@ static struct pl_mp_writer units_list, pool_list, lane_list, worker_list;
 static struct pl_str
 text(const char *chars)
 {
-    return (struct pl_str){ chars, strlen(chars) };
+    return (struct pl_str){chars, strlen(chars)};
 }
 
 /* A writer's content as one list value, in @whole. */
@@ -124,7 +124,7 @@ put_pools(struct pl_supervisor *sup)
     for (uint32_t i = 0; i < sup->pool_count; i++) {
         if (sup->pools[i].config == NULL)
             continue;
-        put_pool(sup, &sup->pools[i], (struct pl_str){ NULL, 0 }, (struct pl_str){ NULL, 0 },
+        put_pool(sup, &sup->pools[i], (struct pl_str){NULL, 0}, (struct pl_str){NULL, 0},
                  &pool_list);
         count++;
     }
@@ -156,8 +156,8 @@ put_lane(struct pl_supervisor *sup, uint32_t index, struct pl_mp_writer *writer)
     pl_rep_lane_init(&reply);
     reply.pool = text(sup->pools[config.pool].config->name);
     reply.name = text(config.name);
-    reply.state = config.paused || config.max_concurrency == 0 ? PL_STR("paused")
-                                                               : PL_STR("active");
+    reply.state =
+        config.paused || config.max_concurrency == 0 ? PL_STR("paused") : PL_STR("active");
     reply.policy = config.policy == PL_LANE_FIFO ? PL_STR("fifo") : PL_STR("priority");
     reply.priority = config.priority;
     reply.min_concurrency = config.min_concurrency;
@@ -182,8 +182,8 @@ put_lanes(struct pl_supervisor *sup, uint32_t pool, struct pl_str name)
         if (pl_core_lane_config(&sup->core, i, &config) != PL_CORE_OK ||
             sup->pools[config.pool].config == NULL ||
             (pool != PL_INDEX_NONE && config.pool != pool) ||
-            (name.len > 0 && (strlen(config.name) != name.len ||
-                              memcmp(config.name, name.data, name.len) != 0)))
+            (name.len > 0 &&
+             (strlen(config.name) != name.len || memcmp(config.name, name.data, name.len) != 0)))
             continue;
         put_lane(sup, i, &lane_list);
         count++;
@@ -200,16 +200,14 @@ put_worker(struct pl_supervisor *sup, const struct pl_worker *worker, struct pl_
     struct pl_rep_worker reply;
     pl_rep_worker_init(&reply);
     reply.name = text(worker->name);
-    reply.pool = sup->pools[group->pool].config != NULL
-                     ? text(sup->pools[group->pool].config->name)
-                     : PL_STR("");
+    reply.pool = sup->pools[group->pool].config != NULL ? text(sup->pools[group->pool].config->name)
+                                                        : PL_STR("");
     reply.group = group->config != NULL ? text(group->config->name) : PL_STR("");
     if (group->config != NULL)
         reply.kind = group->config->kind == PL_CONFIG_WORKER_GPU ? PL_STR("gpu") : PL_STR("cpu");
     reply.state = text(pl_worker_status_text(worker));
-    reply.pid = worker->status == PL_WORKER_BACKOFF || worker->status == PL_WORKER_BROKEN
-                    ? 0
-                    : worker->pid;
+    reply.pid =
+        worker->status == PL_WORKER_BACKOFF || worker->status == PL_WORKER_BROKEN ? 0 : worker->pid;
     reply.jobs = worker->busy;
     reply.concurrency = worker->slot_count;
     reply.restarts = worker->restarts;
@@ -239,8 +237,8 @@ worker_matches(struct pl_supervisor *sup, const struct pl_worker *worker, uint32
         (group->config == NULL || strlen(group->config->name) != group_name.len ||
          memcmp(group->config->name, group_name.data, group_name.len) != 0))
         return false;
-    return name.len == 0 || (strlen(worker->name) == name.len &&
-                             memcmp(worker->name, name.data, name.len) == 0);
+    return name.len == 0 ||
+           (strlen(worker->name) == name.len && memcmp(worker->name, name.data, name.len) == 0);
 }
 
 static uint32_t
@@ -385,9 +383,9 @@ pl_request_pool_show(struct pl_supervisor *sup, const struct pl_request *request
     struct pl_pool *pool = named_pool(sup, request, &req);
     if (pool == NULL)
         return;
-    uint32_t lane_count = put_lanes(sup, pool->index, (struct pl_str){ NULL, 0 });
-    uint32_t worker_count = put_workers(sup, pool->index, (struct pl_str){ NULL, 0 },
-                                        (struct pl_str){ NULL, 0 });
+    uint32_t lane_count = put_lanes(sup, pool->index, (struct pl_str){NULL, 0});
+    uint32_t worker_count =
+        put_workers(sup, pool->index, (struct pl_str){NULL, 0}, (struct pl_str){NULL, 0});
     put_pool(sup, pool, as_list(&lanes, &lane_list, lane_count),
              as_list(&workers, &worker_list, worker_count), pl_reply_begin(sup, request));
 }
@@ -399,8 +397,8 @@ set_state(struct pl_supervisor *sup, const struct pl_request *request, enum pl_p
     struct pl_pool *pool = named_pool(sup, request, &req);
     if (pool == NULL)
         return;
-    struct pl_event event = { .kind = PL_EV_POOL_STATE,
-                              .pool_state = { .pool = pool->index, .state = state } };
+    struct pl_event event = {.kind = PL_EV_POOL_STATE,
+                             .pool_state = {.pool = pool->index, .state = state}};
     if (pl_step(sup, &event) == PL_CORE_OK)
         pl_reply_ok(sup, request, 1);
     else
@@ -476,8 +474,8 @@ pl_request_pool_set(struct pl_supervisor *sup, const struct pl_request *request)
         return;
     }
     if (req.max_queue_depth >= 0)
-        config.max_queue_depth = req.max_queue_depth > UINT32_MAX ? UINT32_MAX
-                                                                  : (uint32_t)req.max_queue_depth;
+        config.max_queue_depth =
+            req.max_queue_depth > UINT32_MAX ? UINT32_MAX : (uint32_t)req.max_queue_depth;
     if (req.default_timeout_ms >= 0)
         config.default_timeout = milliseconds(req.default_timeout_ms);
     if (pl_configure_pool(sup, &config) != PL_CORE_OK) {
@@ -485,7 +483,7 @@ pl_request_pool_set(struct pl_supervisor *sup, const struct pl_request *request)
                       sup->reply.what != NULL ? sup->reply.what : "refused");
         return;
     }
-    put_pool(sup, pool, (struct pl_str){ NULL, 0 }, (struct pl_str){ NULL, 0 },
+    put_pool(sup, pool, (struct pl_str){NULL, 0}, (struct pl_str){NULL, 0},
              pl_reply_begin(sup, request));
 }
 
@@ -526,9 +524,8 @@ named_lane(struct pl_supervisor *sup, const struct pl_request *request, struct p
     }
     uint32_t lane = pl_core_lane_find(&sup->core, pool->index, req->lane);
     if (lane == PL_INDEX_NONE || pl_core_lane_config(&sup->core, lane, config) != PL_CORE_OK) {
-        pl_reply_fail(sup, request, PL_E_NO_LANE, "pool %s has no lane '%.*s'",
-                      pool->config->name, (int)(req->lane.len < 64 ? req->lane.len : 64),
-                      req->lane.data);
+        pl_reply_fail(sup, request, PL_E_NO_LANE, "pool %s has no lane '%.*s'", pool->config->name,
+                      (int)(req->lane.len < 64 ? req->lane.len : 64), req->lane.data);
         return PL_INDEX_NONE;
     }
     return lane;
@@ -565,8 +562,9 @@ pl_request_lane_set(struct pl_supervisor *sup, const struct pl_request *request)
         config.policy = fifo ? PL_LANE_FIFO : PL_LANE_PRIORITY;
     }
     if (config.min_concurrency > config.max_concurrency) {
-        pl_reply_fail(sup, request, PL_E_INVALID, "min_concurrency %u is more than max_concurrency %u",
-                      config.min_concurrency, config.max_concurrency);
+        pl_reply_fail(sup, request, PL_E_INVALID,
+                      "min_concurrency %u is more than max_concurrency %u", config.min_concurrency,
+                      config.max_concurrency);
         return;
     }
     if (pl_configure_lane(sup, &config) != PL_CORE_OK) {
@@ -585,8 +583,8 @@ pause_lane(struct pl_supervisor *sup, const struct pl_request *request, bool pau
     uint32_t lane = named_lane(sup, request, &req, &config);
     if (lane == PL_INDEX_NONE)
         return;
-    struct pl_event event = { .kind = PL_EV_LANE_PAUSE,
-                              .lane_pause = { .lane = lane, .paused = paused } };
+    struct pl_event event = {.kind = PL_EV_LANE_PAUSE,
+                             .lane_pause = {.lane = lane, .paused = paused}};
     (void)pl_step(sup, &event);
     pl_reply_ok(sup, request, 1);
 }
@@ -665,9 +663,7 @@ pl_request_stop(struct pl_supervisor *sup, const struct pl_request *request)
     static const struct {
         const char *word;
         enum pl_stop_mode mode;
-    } modes[] = { { "graceful", PL_STOP_GRACEFUL },
-                  { "drain", PL_STOP_DRAIN },
-                  { "now", PL_STOP_NOW } };
+    } modes[] = {{"graceful", PL_STOP_GRACEFUL}, {"drain", PL_STOP_DRAIN}, {"now", PL_STOP_NOW}};
     enum pl_stop_mode mode = PL_STOP_GRACEFUL;
     bool known = req.mode.len == 0;
     for (size_t i = 0; i < PL_ARRAY_LEN(modes); i++)

@@ -27,13 +27,13 @@ static struct pl_mp_writer list;
 static struct pl_str
 text(const char *chars)
 {
-    return (struct pl_str){ chars, strlen(chars) };
+    return (struct pl_str){chars, strlen(chars)};
 }
 
 static struct pl_str
 present(struct pl_str value)
 {
-    return value.len > 0 ? value : (struct pl_str){ NULL, 0 };
+    return value.len > 0 ? value : (struct pl_str){NULL, 0};
 }
 
 static bool
@@ -48,7 +48,7 @@ may_see_outcome(struct pl_supervisor *sup, const struct pl_session *session,
 static bool
 parse_on_timeout(struct pl_str word, enum pl_on_timeout *ret)
 {
-    static const char *const words[] = { "detach", "cancel_if_queued", "cancel" };
+    static const char *const words[] = {"detach", "cancel_if_queued", "cancel"};
     if (word.len == 0) {
         *ret = PL_ON_TIMEOUT_DETACH;
         return true;
@@ -95,8 +95,7 @@ wait_for(struct pl_supervisor *sup, struct wait *wait, const struct pl_uuid *id)
     watch->with_result = wait->req->result;
     watch->on_timeout = wait->on_timeout;
     if (wait->req->timeout_ms > 0 && wait->req->timeout_ms < INT64_MAX / 4 / PL_NS_PER_MS)
-        pl_watch_set_expiry(&sup->watches, watch,
-                            sup->now + wait->req->timeout_ms * PL_NS_PER_MS);
+        pl_watch_set_expiry(&sup->watches, watch, sup->now + wait->req->timeout_ms * PL_NS_PER_MS);
     wait->watches++;
     return false;
 }
@@ -121,7 +120,7 @@ pl_request_wait(struct pl_supervisor *sup, const struct pl_request *request)
         pl_reply_error(sup, request, &error);
         return;
     }
-    struct wait wait = { .request = request, .req = &req };
+    struct wait wait = {.request = request, .req = &req};
     if (!parse_on_timeout(req.on_timeout, &wait.on_timeout)) {
         pl_reply_fail(sup, request, PL_E_INVALID,
                       "on_timeout is one of detach, cancel_if_queued, cancel");
@@ -194,14 +193,12 @@ fill_cost(struct pl_supervisor *sup, const struct pl_job_view *view, struct pl_r
     if (pl_core_cost(&sup->core, view->cost, &cost) != PL_CORE_OK)
         return;
     for (uint32_t i = 0; i < cost.entry_count; i++) {
-        if (pl_core_kind_stats(&sup->core, view->pool, cost.entry[i].kind, &kinds[i]) !=
-            PL_CORE_OK)
+        if (pl_core_kind_stats(&sup->core, view->pool, cost.entry[i].kind, &kinds[i]) != PL_CORE_OK)
             continue;
         ret->item[ret->count++] =
-            (struct pl_req_cost_item){ .kind = text(kinds[i].name),
-                                       .units = cost.entry[i].units,
-                                       .count = cost.entry[i].count == 0 ? 1
-                                                                         : cost.entry[i].count };
+            (struct pl_req_cost_item){.kind = text(kinds[i].name),
+                                      .units = cost.entry[i].units,
+                                      .count = cost.entry[i].count == 0 ? 1 : cost.entry[i].count};
     }
 }
 
@@ -386,7 +383,7 @@ parse_cursor(struct pl_str cursor, uint32_t *live, struct pl_outcome_cursor *end
 {
     char chars[80];
     *live = 0;
-    *ended = (struct pl_outcome_cursor){ .lsn = 0 };
+    *ended = (struct pl_outcome_cursor){.lsn = 0};
     if (cursor.len == 0 || cursor.len >= sizeof(chars))
         return;
     snprintf(chars, sizeof(chars), "%.*s", (int)cursor.len, cursor.data);
@@ -474,13 +471,12 @@ pl_request_cancel(struct pl_supervisor *sup, const struct pl_request *request)
             pl_reply_error(sup, request, &error);
         return;
     }
-    struct pl_step_facts facts = { .reason_text = req.reason };
-    struct pl_event event = { .kind = PL_EV_CANCEL,
-                              .cancel = { .job = view.ref,
-                                          .reason = view.uid == request->session->uid
-                                                        ? PL_REASON_CLIENT
-                                                        : PL_REASON_ADMIN,
-                                          .who = request->session->uid } };
+    struct pl_step_facts facts = {.reason_text = req.reason};
+    struct pl_event event = {
+        .kind = PL_EV_CANCEL,
+        .cancel = {.job = view.ref,
+                   .reason = view.uid == request->session->uid ? PL_REASON_CLIENT : PL_REASON_ADMIN,
+                   .who = request->session->uid}};
     pl_step_with(sup, &event, &facts);
     struct pl_worker *worker = pl_worker_at(sup, view.worker);
     if (req.force && view.state == PL_JOB_RUNNING && worker != NULL)
@@ -508,7 +504,7 @@ hold_or_release(struct pl_supervisor *sup, const struct pl_request *request, boo
         return;
     }
     pl_log_note(sup, hold ? PL_RECORD_HOLD : PL_RECORD_RELEASE, &req.id, view.attempt, NULL);
-    struct pl_event event = { .kind = hold ? PL_EV_HOLD : PL_EV_RELEASE, .job = view.ref };
+    struct pl_event event = {.kind = hold ? PL_EV_HOLD : PL_EV_RELEASE, .job = view.ref};
     int rc = pl_step(sup, &event);
     PL_ASSERT(rc == PL_CORE_OK);
     answer_state(sup, request, view.ref, &req.id);
@@ -530,7 +526,7 @@ static void
 explain_text(struct pl_supervisor *sup, const struct pl_job_view *view,
              const struct pl_explain *why, char *out, size_t bytes)
 {
-    struct pl_kind_stats kind = { .name = "" };
+    struct pl_kind_stats kind = {.name = ""};
     unsigned long long need = why->need, room = why->free, limit = why->limit;
     switch (why->wait) {
     case PL_WAIT_RESOURCES:
@@ -550,8 +546,9 @@ explain_text(struct pl_supervisor *sup, const struct pl_job_view *view,
         snprintf(out, bytes, "waits for a worker: all slots that run its type are busy");
         return;
     case PL_WAIT_WORKER_DOWN:
-        snprintf(out, bytes, "waits for a worker: none that runs its type is up; "
-                             "see plctl workers ls");
+        snprintf(out, bytes,
+                 "waits for a worker: none that runs its type is up; "
+                 "see plctl workers ls");
         return;
     case PL_WAIT_WORKER_LOADING:
         snprintf(out, bytes, "waits for a worker that is still loading");
@@ -617,7 +614,8 @@ pl_request_explain(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_mp_writer needs = PL_MP_WRITER_NULL;
     if (may_see_outcome(sup, request->session, &req.id)) {
         reply.state = PL_JOB_ENDED;
-        snprintf(sentence, sizeof(sentence), "has ended: %s", pl_proto_outcome_text((int)result.outcome));
+        snprintf(sentence, sizeof(sentence), "has ended: %s",
+                 pl_proto_outcome_text((int)result.outcome));
         reply.pool = result.pool;
     } else if (pl_request_job(sup, request->session, &req.id, &view, &error)) {
         if (pl_core_explain(&sup->core, view.ref, &why) != PL_CORE_OK)
@@ -661,7 +659,7 @@ pl_request_mailbox_fetch(struct pl_supervisor *sup, const struct pl_request *req
         return;
     }
     const struct pl_session *session = request->session;
-    struct pl_job_key key = { .tenant = req.tenant, .user = req.user, .session = req.session };
+    struct pl_job_key key = {.tenant = req.tenant, .user = req.user, .session = req.session};
     if (key.tenant.len == 0)
         key.tenant = text(session->tenant);
     if (!session->admin && !matches(key.tenant, text(session->tenant))) {
@@ -676,8 +674,8 @@ pl_request_mailbox_fetch(struct pl_supervisor *sup, const struct pl_request *req
     /* A page ends early when its results fill what a session may owe its client. */
     while (count < limit && list.len < PL_SESSION_OUT_SOFT) {
         struct pl_outcome_entry entry;
-        if (pl_outcome_store_list(sup->outcomes, &key, req.since_ms, &cursor, &entry, 1,
-                                  &cursor) == 0)
+        if (pl_outcome_store_list(sup->outcomes, &key, req.since_ms, &cursor, &entry, 1, &cursor) ==
+            0)
             break;
         if (!may_see_outcome(sup, session, &entry.job))
             continue;

@@ -81,9 +81,9 @@ fill_cost(struct pl_supervisor *sup, struct submit *submit, struct pl_rpc_error 
             snprintf(error->field, sizeof(error->field), "cost");
             return false;
         }
-        spec->cost.entry[i] = (struct pl_cost_entry){ .kind = (uint16_t)index,
-                                                      .count = (uint16_t)cost->item[i].count,
-                                                      .units = cost->item[i].units };
+        spec->cost.entry[i] = (struct pl_cost_entry){.kind = (uint16_t)index,
+                                                     .count = (uint16_t)cost->item[i].count,
+                                                     .units = cost->item[i].units};
     }
     return true;
 }
@@ -129,7 +129,7 @@ static bool
 fill_tenant(struct submit *submit, struct pl_rpc_error *error)
 {
     const struct pl_session *session = submit->session;
-    struct pl_str own = { session->tenant, strlen(session->tenant) };
+    struct pl_str own = {session->tenant, strlen(session->tenant)};
     struct pl_str named = submit->req->tenant;
     submit->spec.tenant = named.len > 0 ? named : own;
     submit->spec.uid = session->uid;
@@ -168,10 +168,9 @@ check_payload(const struct submit *submit, struct pl_rpc_error *error)
     uint64_t limit = submit->pool->config->max_payload;
     if (submit->req->payload.len <= limit)
         return true;
-    pl_rpc_error_set(error, PL_E_PAYLOAD_TOO_LARGE,
-                     "the payload has %zu bytes, max_payload of pool %s is %llu",
-                     submit->req->payload.len, submit->pool->config->name,
-                     (unsigned long long)limit);
+    pl_rpc_error_set(
+        error, PL_E_PAYLOAD_TOO_LARGE, "the payload has %zu bytes, max_payload of pool %s is %llu",
+        submit->req->payload.len, submit->pool->config->name, (unsigned long long)limit);
     snprintf(error->limit, sizeof(error->limit), "max_payload");
     error->limit_max = (int64_t)limit;
     error->limit_value = (int64_t)submit->req->payload.len;
@@ -196,7 +195,7 @@ add_pairs(struct pl_str map, struct pl_job_pair *pairs, uint32_t *ret_count)
         if (*ret_count == PL_JOB_PAIRS_MAX || key.len == 0 || key.len > 240 ||
             pl_mp_get_bytes(raw, &value) != 0)
             return false;
-        pairs[(*ret_count)++] = (struct pl_job_pair){ .key = key, .value = value };
+        pairs[(*ret_count)++] = (struct pl_job_pair){.key = key, .value = value};
     }
     return true;
 }
@@ -223,7 +222,7 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_rp
     const struct pl_req_job_submit *req = submit->req;
     const char *pool = submit->pool->config->name;
     pl_job_spec_init(&record);
-    record.pool = (struct pl_str){ pool, strlen(pool) };
+    record.pool = (struct pl_str){pool, strlen(pool)};
     record.lane = req->lane;
     record.type = req->type;
     record.key.tenant = submit->spec.tenant;
@@ -249,9 +248,9 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_rp
     record.flags = record_flags(submit);
     record.cost_count = req->cost.count;
     for (uint32_t i = 0; i < req->cost.count; i++)
-        record.cost[i] = (struct pl_job_cost){ .kind = req->cost.item[i].kind,
-                                               .units = req->cost.item[i].units,
-                                               .count = req->cost.item[i].count };
+        record.cost[i] = (struct pl_job_cost){.kind = req->cost.item[i].kind,
+                                              .units = req->cost.item[i].units,
+                                              .count = req->cost.item[i].count};
     record.payload = req->payload;
     size_t len;
     if (add_pairs(req->labels, record.label, &record.label_count) &&
@@ -272,13 +271,12 @@ refusal(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_er
     const struct pl_reply *reply = &sup->reply;
     const char *pool = submit->pool->config->name;
     unsigned long long limit = reply->limit, value = reply->value;
-    struct pl_kind_stats kind = { .name = "" };
+    struct pl_kind_stats kind = {.name = ""};
     switch (reply->status) {
     case PL_E_TOO_COSTLY:
         (void)pl_core_kind_stats(&sup->core, submit->pool->index, reply->kind, &kind);
-        pl_rpc_error_set(error, reply->status,
-                         "%s %llu is more than pool %s can ever give (%llu)", kind.name, value,
-                         pool, limit);
+        pl_rpc_error_set(error, reply->status, "%s %llu is more than pool %s can ever give (%llu)",
+                         kind.name, value, pool, limit);
         error->fits = (int64_t)limit;
         break;
     case PL_E_QUEUE_FULL:
@@ -295,13 +293,13 @@ refusal(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_er
         error->eta_ms = reply->eta_ns < 0 ? -1 : reply->eta_ns / PL_NS_PER_MS;
         break;
     case PL_E_NO_TYPE:
-        pl_rpc_error_set(error, reply->status,
-                         "no worker group of pool %s handles the type '%.*s'", pool,
-                         (int)(submit->req->type.len < 64 ? submit->req->type.len : 64),
+        pl_rpc_error_set(error, reply->status, "no worker group of pool %s handles the type '%.*s'",
+                         pool, (int)(submit->req->type.len < 64 ? submit->req->type.len : 64),
                          submit->req->type.data);
         break;
     case PL_E_PAST_DEADLINE:
-        pl_rpc_error_set(error, reply->status, "the deadline has passed: deadline_ms is %lld ms ago",
+        pl_rpc_error_set(error, reply->status,
+                         "the deadline has passed: deadline_ms is %lld ms ago",
                          (long long)(sup->now_wall - submit->req->deadline_ms));
         break;
     default:
@@ -321,8 +319,8 @@ static void
 own(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
 {
     /* Without memory for the watch the job simply outlives its client. */
-    (void)pl_watch_new(&sup->watches, &session->watches, PL_WATCH_OWNED,
-                       pl_session_ref_of(session), id);
+    (void)pl_watch_new(&sup->watches, &session->watches, PL_WATCH_OWNED, pl_session_ref_of(session),
+                       id);
 }
 
 /* Return: true and *ret_ticket, or false and *error. */
@@ -331,7 +329,7 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
            const struct pl_req_job_submit *req, struct pl_rep_ticket *ret_ticket,
            struct pl_rpc_error *error)
 {
-    struct submit submit = { .req = req, .session = session };
+    struct submit submit = {.req = req, .session = session};
     if (sup->phase != PL_SUP_SERVING) {
         pl_rpc_error_set(error, PL_E_DRAINING, "the instance is stopping: no new work is accepted");
         return false;
@@ -347,8 +345,8 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     submit.spec.id = pl_entropy_uuid();
     if (!fill_record(sup, &submit, error))
         return false;
-    struct pl_step_facts facts = { .submit = &record };
-    struct pl_event event = { .kind = PL_EV_SUBMIT, .submit = &submit.spec };
+    struct pl_step_facts facts = {.submit = &record};
+    struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {
         refusal(sup, &submit, error);
         return false;

@@ -33,8 +33,8 @@ find_live(struct pl_supervisor *sup, const struct pl_uuid *id, struct pl_job_vie
            pl_core_job_view(&sup->core, ref, ret_view) == PL_CORE_OK;
 }
 
-/* A job whose pool left the configuration: it cannot be scheduled, but it was accepted, so its record
- * stays until a later configuration has the pool again. */
+/* A job whose pool left the configuration: it cannot be scheduled, but it was accepted, so its
+ * record stays until a later configuration has the pool again. */
 static struct pl_stranded *
 find_stranded(struct pl_supervisor *sup, const struct pl_uuid *id)
 {
@@ -52,7 +52,7 @@ strand(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     PL_ASSERT(grown != NULL);
     sup->stranded = grown;
     grown[sup->stranded_count++] =
-        (struct pl_stranded){ .id = job->id, .location = job->submit_location };
+        (struct pl_stranded){.id = job->id, .location = job->submit_location};
 }
 
 static bool
@@ -98,8 +98,8 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     to->pool = pl_core_pool_find(&sup->core, spec->pool);
     if (to->pool == PL_INDEX_NONE)
         return false;
-    to->lane = spec->lane.len > 0 ? pl_core_lane_find(&sup->core, to->pool, spec->lane)
-                                  : PL_INDEX_NONE;
+    to->lane =
+        spec->lane.len > 0 ? pl_core_lane_find(&sup->core, to->pool, spec->lane) : PL_INDEX_NONE;
     to->type = spec->type;
     to->tenant = spec->key.tenant;
     to->uid = spec->uid;
@@ -121,9 +121,9 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
         if (kind == PL_INDEX_NONE)
             kind = 0; /* an empty kind, or one that the pool no longer has */
         to->cost.entry[to->cost.entry_count++] =
-            (struct pl_cost_entry){ .kind = (uint16_t)kind,
-                                    .count = (uint16_t)spec->cost[i].count,
-                                    .units = spec->cost[i].units };
+            (struct pl_cost_entry){.kind = (uint16_t)kind,
+                                   .count = (uint16_t)spec->cost[i].count,
+                                   .units = spec->cost[i].units};
     }
     restore->seq = job->submit_lsn;
     restore->attempt = job->attempts;
@@ -174,7 +174,7 @@ restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
                PL_F_UUID("job", &job->id), PL_F_STRN("pool", spec.pool.data, spec.pool.len));
         return false;
     }
-    struct pl_event event = { .kind = PL_EV_RESTORE_JOB, .restore = &restore };
+    struct pl_event event = {.kind = PL_EV_RESTORE_JOB, .restore = &restore};
     if (pl_step(sup, &event) != PL_CORE_OK) {
         pl_log(PL_LOG_ERROR, "a job could not be restored", PL_F_UUID("job", &job->id),
                PL_F_STR("why", sup->reply.what));
@@ -191,8 +191,8 @@ settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     if (job->cancel_outcome == PL_OUTCOME_NONE ||
         pl_core_job_find(&sup->core, &job->id, &ref) != PL_CORE_OK)
         return;
-    struct pl_event event = { .kind = PL_EV_CANCEL,
-                              .cancel = { .job = ref, .reason = PL_REASON_CLIENT } };
+    struct pl_event event = {.kind = PL_EV_CANCEL,
+                             .cancel = {.job = ref, .reason = PL_REASON_CLIENT}};
     (void)pl_step(sup, &event);
 }
 
@@ -208,7 +208,8 @@ by_finish(const void *a, const void *b)
 static int
 restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
 {
-    /* Outcomes first, in their order: what the jobs that come back may end as stands behind them. */
+    /* Outcomes first, in their order: what the jobs that come back may end as stands behind them.
+     */
     if (recovery->count > 0) /* the array may be NULL without one */
         qsort(recovery->jobs, recovery->count, sizeof(*recovery->jobs), by_finish);
     for (size_t i = 0; i < recovery->count; i++) {
@@ -260,7 +261,7 @@ static void
 fill_limits(const struct pl_config *config, struct pl_outcome_limits *limits)
 {
     /* One store for the instance: the widest of its pools' mailboxes holds. */
-    *limits = (struct pl_outcome_limits){ 0 };
+    *limits = (struct pl_outcome_limits){0};
     for (uint32_t i = 0; i < config->pool_count; i++) {
         const struct pl_config_pool *pool = &config->pools[i];
         if (pool->mailbox.max_messages > limits->count_max)
@@ -275,14 +276,11 @@ fill_limits(const struct pl_config *config, struct pl_outcome_limits *limits)
 int
 pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
 {
-    struct pl_memlog_config config = { .seed = (uint32_t)pl_entropy_u64(),
-                                       .epoch = (uint32_t)sup->epoch,
-                                       .max_bytes = sup->config->memory_log,
-                                       .host = { .user = sup,
-                                                 .hold = hold,
-                                                 .release = release,
-                                                 .keep = keep,
-                                                 .moved = moved } };
+    struct pl_memlog_config config = {
+        .seed = (uint32_t)pl_entropy_u64(),
+        .epoch = (uint32_t)sup->epoch,
+        .max_bytes = sup->config->memory_log,
+        .host = {.user = sup, .hold = hold, .release = release, .keep = keep, .moved = moved}};
     memcpy(config.boot_id, sup->boot_id, sizeof(config.boot_id));
     /* Chunks reach this instance only through its own guard: its name is identity enough. */
     memcpy(config.instance_id, sup->instance,
@@ -297,7 +295,7 @@ pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
         rc = recover_chunks(sup);
     if (rc < 0)
         return rc;
-    struct pl_event restored = { .kind = PL_EV_RESTORED };
+    struct pl_event restored = {.kind = PL_EV_RESTORED};
     (void)pl_step(sup, &restored);
     return 0;
 }

@@ -174,9 +174,8 @@ pl_session_accept(struct pl_supervisor *sup)
 static bool
 make_room(struct pl_session *session)
 {
-    if (session->in.start > 0 &&
-        (session->in.start == session->in.len ||
-         session->in.capacity - session->in.len < READ_BYTES)) {
+    if (session->in.start > 0 && (session->in.start == session->in.len ||
+                                  session->in.capacity - session->in.len < READ_BYTES)) {
         memmove(session->in.data, session->in.data + session->in.start,
                 session->in.len - session->in.start);
         session->in.len -= session->in.start;
@@ -195,7 +194,8 @@ make_room(struct pl_session *session)
     return true;
 }
 
-/* What cannot be understood ends the connection: nothing after it can be trusted to be a message. */
+/* What cannot be understood ends the connection: nothing after it can be trusted to be a message.
+ */
 static void
 refuse_peer(struct pl_supervisor *sup, struct pl_session *session, int outcome)
 {
@@ -228,8 +228,8 @@ drain_input(struct pl_supervisor *sup, struct pl_session *session)
             refuse_peer(sup, session, outcome);
             return;
         }
-        struct pl_str raw = { .data = (const char *)session->in.data + session->in.start,
-                              .len = bytes };
+        struct pl_str raw = {.data = (const char *)session->in.data + session->in.start,
+                             .len = bytes};
         struct pl_rpc_message message;
         outcome = pl_rpc_decode(raw, &message);
         if (outcome != PL_MP_OK) {

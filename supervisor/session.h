@@ -46,7 +46,7 @@ struct pl_session {
     } in;
     struct pl_rpc_scanner scanner;
     struct pl_mp_writer out;
-    size_t out_sent; /* bytes of out that the kernel has */
+    size_t out_sent;          /* bytes of out that the kernel has */
     struct pl_watch *watches; /* all of this session */
 };
 

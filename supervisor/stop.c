@@ -7,8 +7,8 @@
 static bool
 refuse_new_work(struct pl_supervisor *sup, uint32_t pool)
 {
-    struct pl_event event = { .kind = PL_EV_POOL_STATE,
-                              .pool_state = { .pool = pool, .state = PL_POOL_DRAINING } };
+    struct pl_event event = {.kind = PL_EV_POOL_STATE,
+                             .pool_state = {.pool = pool, .state = PL_POOL_DRAINING}};
     return pl_step(sup, &event) == PL_CORE_OK;
 }
 
@@ -26,7 +26,7 @@ static void
 answer_drain(struct pl_supervisor *sup, struct pl_drain *drain, int code, uint64_t left)
 {
     struct pl_session *session = pl_session_find(sup, drain->session);
-    struct pl_request request = { .session = session, .id = drain->request };
+    struct pl_request request = {.session = session, .id = drain->request};
     drain->session = 0;
     sup->drain_count--;
     sup->publish_first = true;
@@ -52,10 +52,10 @@ pl_drain_begin(struct pl_supervisor *sup, const struct pl_request *request, uint
         pl_reply_fail(sup, request, PL_E_BUSY, "%u drains are waited for already", PL_DRAINS_MAX);
         return;
     }
-    *free_one = (struct pl_drain){ .session = pl_session_ref_of(request->session),
-                                   .request = request->id,
-                                   .pool = pool,
-                                   .deadline = timeout < 0 ? 0 : sup->now + timeout };
+    *free_one = (struct pl_drain){.session = pl_session_ref_of(request->session),
+                                  .request = request->id,
+                                  .pool = pool,
+                                  .deadline = timeout < 0 ? 0 : sup->now + timeout};
     sup->drain_count++;
     if (pool == PL_INDEX_NONE)
         close_pools(sup);

@@ -69,7 +69,7 @@ struct pl_stranded {
     struct pl_uuid id;
     uint64_t location; /* of its SUBMIT */
 };
-struct pl_group;  /* worker.h */
+struct pl_group; /* worker.h */
 
 struct pl_supervisor {
     /* What it was started with. */
@@ -108,7 +108,7 @@ struct pl_supervisor {
     pl_time next_publish; /* when the statistics pages may be written again */
     pl_time next_beat;
     pl_time next_measure; /* of the workers' memory */
-    uint64_t turns; /* of the loop */
+    uint64_t turns;       /* of the loop */
     bool stats_dirty;
     bool publish_first; /* an administrator is answered: what changed is to be seen by then */
 

@@ -42,14 +42,13 @@ static int
 add_user(struct pl_users *users, const struct passwd *entry, bool admin)
 {
     if (users->user_count % 64 == 0) {
-        struct user *grown =
-            reallocarray(users->user, users->user_count + 64, sizeof(struct user));
+        struct user *grown = reallocarray(users->user, users->user_count + 64, sizeof(struct user));
         if (grown == NULL)
             return -ENOMEM;
         users->user = grown;
     }
     struct user *user = &users->user[users->user_count++];
-    *user = (struct user){ .uid = entry->pw_uid, .admin = admin };
+    *user = (struct user){.uid = entry->pw_uid, .admin = admin};
     snprintf(user->name, sizeof(user->name), "%s", entry->pw_name);
     return 0;
 }
@@ -136,7 +135,7 @@ find(const struct pl_users *users, uid_t uid)
 {
     if (users->user_count == 0)
         return NULL;
-    struct user key = { .uid = uid };
+    struct user key = {.uid = uid};
     return bsearch(&key, users->user, users->user_count, sizeof(struct user), by_uid);
 }
 

@@ -9,7 +9,7 @@
 static struct pl_str
 present(struct pl_str text)
 {
-    return text.len > 0 ? text : (struct pl_str){ NULL, 0 };
+    return text.len > 0 ? text : (struct pl_str){NULL, 0};
 }
 
 void
@@ -56,7 +56,8 @@ pl_outcome_find(struct pl_supervisor *sup, const struct pl_uuid *id,
            view.head.type == PL_RECORD_FINISH && pl_job_result_decode(view.body, ret_result) == 0;
 }
 
-/* One request may wait for several jobs: its first outcome answers it and ends the other watches. */
+/* One request may wait for several jobs: its first outcome answers it and ends the other watches.
+ */
 static void
 end_request(struct pl_supervisor *sup, struct pl_session *session, uint32_t request)
 {
@@ -68,8 +69,7 @@ end_request(struct pl_supervisor *sup, struct pl_session *session, uint32_t requ
 }
 
 void
-pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id,
-            const struct pl_job_result *result)
+pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl_job_result *result)
 {
     struct pl_watch *watch = pl_watch_first(&sup->watches, id);
     while (watch != NULL) {
@@ -102,7 +102,7 @@ expire(struct pl_supervisor *sup, struct pl_watch *watch)
     enum pl_on_timeout on_timeout = watch->on_timeout;
     struct pl_uuid id = watch->job;
     uint32_t uid = session->uid;
-    struct pl_request answer = { .session = session, .id = request };
+    struct pl_request answer = {.session = session, .id = request};
     end_request(sup, session, request);
     pl_reply_fail(sup, &answer, PL_E_TIMEOUT, "the job has not ended within the time-out");
     struct pl_ref job;
@@ -113,8 +113,8 @@ expire(struct pl_supervisor *sup, struct pl_watch *watch)
         return;
     if (on_timeout == PL_ON_TIMEOUT_CANCEL_IF_QUEUED && view.state == PL_JOB_RUNNING)
         return;
-    struct pl_event event = { .kind = PL_EV_CANCEL,
-                              .cancel = { .job = job, .reason = PL_REASON_CLIENT, .who = uid } };
+    struct pl_event event = {.kind = PL_EV_CANCEL,
+                             .cancel = {.job = job, .reason = PL_REASON_CLIENT, .who = uid}};
     pl_step(sup, &event);
 }
 

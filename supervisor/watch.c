@@ -8,7 +8,7 @@
 int
 pl_watches_init(struct pl_watches *watches)
 {
-    *watches = (struct pl_watches){ .bucket_count = BUCKETS_FIRST, .next_sub = 1 };
+    *watches = (struct pl_watches){.bucket_count = BUCKETS_FIRST, .next_sub = 1};
     watches->bucket = calloc(BUCKETS_FIRST, sizeof(*watches->bucket));
     return watches->bucket == NULL ? -ENOMEM : 0;
 }
@@ -17,7 +17,7 @@ void
 pl_watches_deinit(struct pl_watches *watches)
 {
     free(watches->bucket);
-    *watches = (struct pl_watches){ 0 };
+    *watches = (struct pl_watches){0};
 }
 
 static struct pl_watch **

@@ -2,8 +2,8 @@
  * Who waits for what: job.wait requests, followers of output, event subscriptions.
  *
  * Watches of jobs hang in a hash by job id, so that an outcome finds its waiters without looking at
- * others; each also hangs in its session's list, so that a client that goes takes its watches along.
- * A watch belongs to its session; its job may not exist any more.
+ * others; each also hangs in its session's list, so that a client that goes takes its watches
+ * along. A watch belongs to its session; its job may not exist any more.
  */
 #ifndef PL_SUPERVISOR_WATCH_H
 #define PL_SUPERVISOR_WATCH_H
@@ -73,8 +73,8 @@ void pl_watch_set_expiry(struct pl_watches *watches, struct pl_watch *watch, pl_
 /* Earliest time-out of all; 0: none. */
 pl_time pl_watches_deadline(const struct pl_watches *watches);
 
-/* First watch of @job, then the next one of it: the order is newest first. A caller that frees while
- * walking takes the next one before. */
+/* First watch of @job, then the next one of it: the order is newest first. A caller that frees
+ * while walking takes the next one before. */
 struct pl_watch *pl_watch_first(const struct pl_watches *watches, const struct pl_uuid *job);
 struct pl_watch *pl_watch_next(const struct pl_watch *watch);
 

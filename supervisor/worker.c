@@ -174,10 +174,10 @@ ready(struct pl_supervisor *sup, struct pl_worker *worker)
     uint32_t slots = worker->slot_count;
     if (worker->facts.concurrency > 0 && worker->facts.concurrency < slots)
         slots = worker->facts.concurrency;
-    struct pl_event event = { .kind = PL_EV_WORKER_READY,
-                              .worker_ready = { .worker = { worker->index, worker->gen },
-                                                .group = sup->groups[worker->group].index,
-                                                .slots = slots } };
+    struct pl_event event = {.kind = PL_EV_WORKER_READY,
+                             .worker_ready = {.worker = {worker->index, worker->gen},
+                                              .group = sup->groups[worker->group].index,
+                                              .slots = slots}};
     worker->core_ready = true;
     if (pl_step(sup, &event) != PL_CORE_OK)
         pl_log(PL_LOG_ERROR, "the core refused a worker", PL_F_STR("worker", worker->name));
@@ -202,8 +202,8 @@ count_failure(struct pl_supervisor *sup, struct pl_worker *worker)
         restart_next(sup, worker->group);
         return;
     }
-    pl_time first = config != NULL && config->restart.backoff > 0 ? config->restart.backoff
-                                                                  : BACKOFF_FIRST;
+    pl_time first =
+        config != NULL && config->restart.backoff > 0 ? config->restart.backoff : BACKOFF_FIRST;
     pl_time last = config != NULL && config->restart.max_backoff > 0 ? config->restart.max_backoff
                                                                      : BACKOFF_LAST;
     pl_time delay = first;
@@ -264,16 +264,16 @@ tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
         char text[PL_WORKER_ERROR_BYTES];
         pl_worker_describe_death(worker, text, sizeof(text));
         struct pl_step_facts facts = {
-            .error = { text, strlen(text) },
-            .worker = { worker->name, strlen(worker->name) },
+            .error = {text, strlen(text)},
+            .worker = {worker->name, strlen(worker->name)},
             .worker_pid = worker->pid,
-            .signal = WIFSIGNALED(worker->exit_status) ? (uint32_t)WTERMSIG(worker->exit_status) : 0,
+            .signal =
+                WIFSIGNALED(worker->exit_status) ? (uint32_t)WTERMSIG(worker->exit_status) : 0,
         };
         struct pl_event event = {
             .kind = PL_EV_WORKER_GONE,
-            .worker_gone = { .worker = { worker->index, worker->gen },
-                             .cause = worker->known_death ? PL_GONE_KNOWN : PL_GONE_CRASH }
-        };
+            .worker_gone = {.worker = {worker->index, worker->gen},
+                            .cause = worker->known_death ? PL_GONE_KNOWN : PL_GONE_CRASH}};
         worker->core_ready = false;
         pl_step_with(sup, &event, &facts);
     }
@@ -294,8 +294,7 @@ leave(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     set_status(sup, worker, PL_WORKER_LEAVING);
     worker->known_death = true;
-    struct pl_event event = { .kind = PL_EV_WORKER_DRAIN,
-                              .worker = { worker->index, worker->gen } };
+    struct pl_event event = {.kind = PL_EV_WORKER_DRAIN, .worker = {worker->index, worker->gen}};
     pl_step(sup, &event);
     pl_worker_control(sup, worker, PL_CONTROL_DRAIN, PL_S2W_DRAIN);
 }
@@ -337,27 +336,28 @@ due(struct pl_supervisor *sup, struct pl_worker *worker)
 }
 
 static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
-    [PL_WORKER_OFF] = { [EV_START] = start },
+    [PL_WORKER_OFF] = {[EV_START] = start},
     /* A worker may be ready before the guard's word of its birth has come. */
-    [PL_WORKER_SPAWNING] = { [EV_SPAWNED] = spawned,
-                             [EV_SPAWN_FAILED] = never_lived,
-                             [EV_READY] = ready,
-                             [EV_OPEN_FAILED] = open_failed,
-                             [EV_LEAVE] = end_early,
-                             [EV_KILL] = kill_tree },
-    [PL_WORKER_LOADING] = { [EV_READY] = ready,
+    [PL_WORKER_SPAWNING] = {[EV_SPAWNED] = spawned,
+                            [EV_SPAWN_FAILED] = never_lived,
+                            [EV_READY] = ready,
                             [EV_OPEN_FAILED] = open_failed,
-                            [EV_EXITED] = exited,
                             [EV_LEAVE] = end_early,
-                            [EV_KILL] = kill_tree },
-    [PL_WORKER_UP] = { [EV_SPAWNED] = announce, [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree },
-    [PL_WORKER_LEAVING] = { [EV_EXITED] = exited, [EV_KILL] = kill_tree },
-    [PL_WORKER_DYING] = { [EV_SPAWN_FAILED] = never_lived, [EV_EXITED] = exited,
-                          [EV_KILL] = kill_tree },
-    [PL_WORKER_TREE] = { [EV_TREE_GONE] = tree_gone },
-    [PL_WORKER_BACKOFF] = { [EV_START] = start, [EV_DUE] = due, [EV_LEAVE] = give_up,
-                            [EV_KILL] = give_up },
-    [PL_WORKER_BROKEN] = { [EV_START] = start, [EV_LEAVE] = give_up, [EV_KILL] = give_up },
+                            [EV_KILL] = kill_tree},
+    [PL_WORKER_LOADING] = {[EV_READY] = ready,
+                           [EV_OPEN_FAILED] = open_failed,
+                           [EV_EXITED] = exited,
+                           [EV_LEAVE] = end_early,
+                           [EV_KILL] = kill_tree},
+    [PL_WORKER_UP] =
+        {[EV_SPAWNED] = announce, [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree},
+    [PL_WORKER_LEAVING] = {[EV_EXITED] = exited, [EV_KILL] = kill_tree},
+    [PL_WORKER_DYING] =
+        {[EV_SPAWN_FAILED] = never_lived, [EV_EXITED] = exited, [EV_KILL] = kill_tree},
+    [PL_WORKER_TREE] = {[EV_TREE_GONE] = tree_gone},
+    [PL_WORKER_BACKOFF] =
+        {[EV_START] = start, [EV_DUE] = due, [EV_LEAVE] = give_up, [EV_KILL] = give_up},
+    [PL_WORKER_BROKEN] = {[EV_START] = start, [EV_LEAVE] = give_up, [EV_KILL] = give_up},
 };
 
 static void
@@ -373,7 +373,7 @@ dispatch_event(struct pl_supervisor *sup, struct pl_worker *worker, enum event e
 void
 pl_worker_spawned(struct pl_supervisor *sup, uint32_t index, uint32_t gen, uint32_t pid)
 {
-    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){ index, gen });
+    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){index, gen});
     if (worker == NULL)
         return;
     worker->pid = pid;
@@ -383,7 +383,7 @@ pl_worker_spawned(struct pl_supervisor *sup, uint32_t index, uint32_t gen, uint3
 void
 pl_worker_spawn_failed(struct pl_supervisor *sup, uint32_t index, uint32_t gen, int error)
 {
-    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){ index, gen });
+    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){index, gen});
     if (worker == NULL)
         return;
     snprintf(worker->error, sizeof(worker->error), "cannot start the process: %s", strerror(error));
@@ -393,7 +393,7 @@ pl_worker_spawn_failed(struct pl_supervisor *sup, uint32_t index, uint32_t gen, 
 void
 pl_worker_exited(struct pl_supervisor *sup, uint32_t index, uint32_t gen, int32_t status)
 {
-    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){ index, gen });
+    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){index, gen});
     if (worker == NULL)
         return;
     worker->exit_status = status;
@@ -403,7 +403,7 @@ pl_worker_exited(struct pl_supervisor *sup, uint32_t index, uint32_t gen, int32_
 void
 pl_worker_tree_gone(struct pl_supervisor *sup, uint32_t index, uint32_t gen)
 {
-    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){ index, gen });
+    struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){index, gen});
     if (worker != NULL)
         dispatch_event(sup, worker, EV_TREE_GONE);
 }
@@ -509,19 +509,19 @@ claim(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
         worker = &sup->workers[sup->worker_count++];
     }
     uint32_t gen = worker->gen;
-    *worker = (struct pl_worker){ .index = (uint32_t)(worker - sup->workers),
-                                  .gen = gen,
-                                  .used = true,
-                                  .group = group,
-                                  .replica = replica,
-                                  .s2w_fd = -1,
-                                  .s2w_ro_fd = -1,
-                                  .w2s_fd = -1,
-                                  .w2s_ro_fd = -1,
-                                  .bell_worker_fd = -1,
-                                  .bell_sup_fd = -1,
-                                  .sock_fd = -1,
-                                  .sock_worker_fd = -1 };
+    *worker = (struct pl_worker){.index = (uint32_t)(worker - sup->workers),
+                                 .gen = gen,
+                                 .used = true,
+                                 .group = group,
+                                 .replica = replica,
+                                 .s2w_fd = -1,
+                                 .s2w_ro_fd = -1,
+                                 .w2s_fd = -1,
+                                 .w2s_ro_fd = -1,
+                                 .bell_worker_fd = -1,
+                                 .bell_sup_fd = -1,
+                                 .sock_fd = -1,
+                                 .sock_worker_fd = -1};
     const struct pl_group *of = &sup->groups[group];
     snprintf(worker->name, sizeof(worker->name), "%s/%s/%u", sup->pools[of->pool].config->name,
              of->config->name, replica);
@@ -577,8 +577,8 @@ pl_workers_restart(struct pl_supervisor *sup, uint32_t group, struct pl_str name
         struct pl_worker *worker = &sup->workers[i];
         if (!worker->used || (group != PL_INDEX_NONE && worker->group != group))
             continue;
-        if (name.len > 0 && (strlen(worker->name) != name.len ||
-                             memcmp(worker->name, name.data, name.len) != 0))
+        if (name.len > 0 &&
+            (strlen(worker->name) != name.len || memcmp(worker->name, name.data, name.len) != 0))
             continue;
         count++;
         worker->failures = 0;

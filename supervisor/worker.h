@@ -75,14 +75,14 @@ struct pl_worker {
     uint32_t replica; /* number in the group, from 0 */
     char name[PL_WORKER_NAME_BYTES];
     enum pl_worker_status status;
-    bool wanted;      /* start again when it has gone */
-    bool known_death; /* it ends because we said so: nobody is blamed */
+    bool wanted;         /* start again when it has gone */
+    bool known_death;    /* it ends because we said so: nobody is blamed */
     bool restart_wanted; /* its turn in a rolling restart will come */
-    bool core_ready;  /* the core has it as READY or DRAINING */
+    bool core_ready;     /* the core has it as READY or DRAINING */
     bool kill_sent;
     int32_t exit_status; /* as of waitpid(2), once EXITED came */
     uint32_t pid;
-    pl_time since;     /* monotonic: start of the process */
+    pl_time since; /* monotonic: start of the process */
     pl_wall since_wall;
     pl_time deadline;  /* monotonic: back-off is over, or a stop has to be enforced; 0: none */
     uint32_t failures; /* starts that did not become ready, in a row */
@@ -151,12 +151,12 @@ void pl_worker_channel_close(struct pl_supervisor *sup, struct pl_worker *worker
 
 void pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action);
 void pl_worker_stop_job(struct pl_supervisor *sup, const struct pl_action *action,
-                      enum pl_stop_level level);
+                        enum pl_stop_level level);
 
 /* Dispatches that found the ring full, then one publication and at most one bell a worker. */
 void pl_workers_flush(struct pl_supervisor *sup);
 void pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint64_t bits,
-                         enum pl_s2w_kind kind);
+                       enum pl_s2w_kind kind);
 
 /* ---- report.c: from the worker ---- */
 

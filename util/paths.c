@@ -414,7 +414,7 @@ pl_paths_find_plugin(const char *name, const char *config_path, char ret_path[PL
             return print_path(ret_path, err, "%s", path);
         snprintf(looked + used, sizeof(looked) - used, "%s%.200s", used == 0 ? "" : ", ", dir);
     }
-    pl_error_set(err, "the executor '%s' was not found (looked for pl_exec_%s.so in %s)", name, name,
-                 looked);
+    pl_error_set(err, "the executor '%s' was not found (looked for pl_exec_%s.so in %s)", name,
+                 name, looked);
     return -ENOENT;
 }

@@ -94,13 +94,12 @@ static int
 emit(struct pl_exec_job *job, const void *data, size_t bytes)
 {
     struct pl_exec_host *host = job->host;
-    struct pl_ring_meta meta = { .kind = PL_W2S_CHUNK,
-                                 .slot = job->slot,
-                                 .generation = job->generation };
+    struct pl_ring_meta meta = {
+        .kind = PL_W2S_CHUNK, .slot = job->slot, .generation = job->generation};
     bool may_wait = !pl_on_channel_thread(host);
     /* What cannot wait goes as one record: taken whole or not at all. */
-    size_t max = may_wait ? pl_ring_body_max(host->channel.params.report_ring_bytes) / 4
-                          : PL_EXEC_EMIT_MAX;
+    size_t max =
+        may_wait ? pl_ring_body_max(host->channel.params.report_ring_bytes) / 4 : PL_EXEC_EMIT_MAX;
     if (pl_job_is_over(job))
         return PL_EXEC_INVALID;
     if (!may_wait && bytes > PL_EXEC_EMIT_MAX)
@@ -108,11 +107,11 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
     const char *at = data;
     while (bytes > 0) {
         uint32_t piece = bytes > max ? (uint32_t)max : (uint32_t)bytes;
-        struct pl_rec_chunk head = { .job = job->head.job,
-                                     .offset = job->stream_bytes,
-                                     .attempt = job->head.attempt,
-                                     .channel = PL_CHUNK_RESULT };
-        struct pl_ring_part parts[2] = { { &head, sizeof(head) }, { at, piece } };
+        struct pl_rec_chunk head = {.job = job->head.job,
+                                    .offset = job->stream_bytes,
+                                    .attempt = job->head.attempt,
+                                    .channel = PL_CHUNK_RESULT};
+        struct pl_ring_part parts[2] = {{&head, sizeof(head)}, {at, piece}};
         if (may_wait)
             pl_report(host, &meta, parts, 2, true);
         else if (!pl_report_try(host, &meta, parts, 2, true))
@@ -128,14 +127,13 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
 static void
 progress(struct pl_exec_job *job, int permille, const char *note)
 {
-    struct pl_rec_progress head = { .job = job->head.job,
-                                    .permille = permille < -1 || permille > 1000 ? -1 : permille,
-                                    .attempt = job->head.attempt };
-    struct pl_ring_meta meta = { .kind = PL_W2S_PROGRESS,
-                                 .slot = job->slot,
-                                 .generation = job->generation };
+    struct pl_rec_progress head = {.job = job->head.job,
+                                   .permille = permille < -1 || permille > 1000 ? -1 : permille,
+                                   .attempt = job->head.attempt};
+    struct pl_ring_meta meta = {
+        .kind = PL_W2S_PROGRESS, .slot = job->slot, .generation = job->generation};
     uint32_t len = note == NULL ? 0 : (uint32_t)strnlen(note, 127);
-    struct pl_ring_part parts[2] = { { &head, sizeof(head) }, { note, len } };
+    struct pl_ring_part parts[2] = {{&head, sizeof(head)}, {note, len}};
     if (pl_job_is_over(job))
         return;
     pl_channel_slot_alive(&job->host->channel, job->slot);
@@ -152,12 +150,12 @@ log_text(struct pl_exec_host *host, struct pl_exec_job *job, enum pl_exec_log le
 static void
 set_program(struct pl_exec_job *job, uint32_t pid)
 {
-    struct pl_current_job current = { .job = job->head.job,
-                                      .attempt = job->head.attempt,
-                                      .generation = job->generation,
-                                      .state = PL_CURRENT_RUNNING,
-                                      .program_pid = pid,
-                                      .start_ns = job->started };
+    struct pl_current_job current = {.job = job->head.job,
+                                     .attempt = job->head.attempt,
+                                     .generation = job->generation,
+                                     .state = PL_CURRENT_RUNNING,
+                                     .program_pid = pid,
+                                     .start_ns = job->started};
     if (pl_job_is_over(job))
         return;
     pthread_mutex_lock(&job->host->lock);
@@ -195,7 +193,7 @@ result_alloc(struct pl_exec_job *job, size_t bytes)
         return NULL;
     }
     job->result_fd = fd;
-    job->result_map = (struct pl_map){ .base = base, .bytes = bytes, .writable = true };
+    job->result_map = (struct pl_map){.base = base, .bytes = bytes, .writable = true};
     job->result_allocated = bytes;
     return base;
 }
@@ -223,9 +221,12 @@ static int
 fail(struct pl_exec_job *job, enum pl_exec_result code, const char *message)
 {
     static const enum pl_finish_code codes[] = {
-        [-PL_EXEC_FAIL] = PL_FINISH_FAIL,       [-PL_EXEC_RETRY] = PL_FINISH_RETRY,
-        [-PL_EXEC_CANCELLED] = PL_FINISH_CANCELLED, [-PL_EXEC_INVALID] = PL_FINISH_INVALID,
-        [-PL_EXEC_OOM] = PL_FINISH_OOM,         [-PL_EXEC_FATAL] = PL_FINISH_FATAL,
+        [-PL_EXEC_FAIL] = PL_FINISH_FAIL,
+        [-PL_EXEC_RETRY] = PL_FINISH_RETRY,
+        [-PL_EXEC_CANCELLED] = PL_FINISH_CANCELLED,
+        [-PL_EXEC_INVALID] = PL_FINISH_INVALID,
+        [-PL_EXEC_OOM] = PL_FINISH_OOM,
+        [-PL_EXEC_FATAL] = PL_FINISH_FATAL,
     };
     enum pl_finish_code finish =
         code >= PL_EXEC_FATAL && code <= PL_EXEC_FAIL ? codes[-(int)code] : PL_FINISH_FAIL;
@@ -265,14 +266,14 @@ watch(struct pl_exec_host *host, int fd, uint32_t events,
     }
     if (free_one == PL_WATCHES_MAX)
         return -EMFILE;
-    struct epoll_event event = { .data.u64 = 16 + free_one };
+    struct epoll_event event = {.data.u64 = 16 + free_one};
     if ((events & PL_EXEC_READABLE) != 0)
         event.events |= EPOLLIN;
     if ((events & PL_EXEC_WRITABLE) != 0)
         event.events |= EPOLLOUT;
     if (epoll_ctl(host->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
         return -errno;
-    host->watches[free_one] = (struct pl_watch){ .fd = fd, .ready = ready, .user = user };
+    host->watches[free_one] = (struct pl_watch){.fd = fd, .ready = ready, .user = user};
     return 0;
 }
 
@@ -293,10 +294,10 @@ timer(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user), void
         struct pl_timer *at = &host->timers[i];
         if (at->number != 0)
             continue;
-        *at = (struct pl_timer){ .number = ++host->next_timer,
-                                 .at = pl_clock_mono() + (delay_ns < 0 ? 0 : delay_ns),
-                                 .due = due,
-                                 .user = user };
+        *at = (struct pl_timer){.number = ++host->next_timer,
+                                .at = pl_clock_mono() + (delay_ns < 0 ? 0 : delay_ns),
+                                .due = due,
+                                .user = user};
         if (i >= host->timer_count)
             host->timer_count = i + 1;
         return at->number;

@@ -27,8 +27,7 @@ receive_payload(struct pl_exec_job *job)
         struct pl_body_fd head;
         int fd = -1;
         size_t fd_count = 0;
-        ssize_t got =
-            pl_fd_receive(PL_WORKER_FD_SOCK, &head, sizeof(head), &fd, 1, &fd_count);
+        ssize_t got = pl_fd_receive(PL_WORKER_FD_SOCK, &head, sizeof(head), &fd, 1, &fd_count);
         if (got != (ssize_t)sizeof(head) || fd_count != 1) {
             if (fd_count == 1)
                 close(fd);
@@ -124,24 +123,22 @@ parse(struct pl_exec_job *job)
 static void
 write_current(struct pl_exec_job *job)
 {
-    struct pl_current_job current = { .job = job->head.job,
-                                      .attempt = job->head.attempt,
-                                      .generation = job->generation,
-                                      .state = PL_CURRENT_RUNNING,
-                                      .start_ns = job->started };
+    struct pl_current_job current = {.job = job->head.job,
+                                     .attempt = job->head.attempt,
+                                     .generation = job->generation,
+                                     .state = PL_CURRENT_RUNNING,
+                                     .start_ns = job->started};
     pl_channel_write_current(&job->host->channel, job->slot, &current);
 }
 
 static void
 report_started(struct pl_exec_job *job)
 {
-    struct pl_rec_started head = { .job = job->head.job,
-                                   .attempt = job->head.attempt,
-                                   .start_ns = job->started };
-    struct pl_ring_meta meta = { .kind = PL_W2S_STARTED,
-                                 .slot = job->slot,
-                                 .generation = job->generation };
-    struct pl_ring_part part = { &head, sizeof(head) };
+    struct pl_rec_started head = {
+        .job = job->head.job, .attempt = job->head.attempt, .start_ns = job->started};
+    struct pl_ring_meta meta = {
+        .kind = PL_W2S_STARTED, .slot = job->slot, .generation = job->generation};
+    struct pl_ring_part part = {&head, sizeof(head)};
     pl_report(job->host, &meta, &part, 1, true);
 }
 
@@ -164,14 +161,14 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
         if (buffer == NULL)
             return -ENOMEM;
     }
-    *job = (struct pl_exec_job){ .host = host,
-                                 .slot = record->meta.slot,
-                                 .generation = record->meta.generation,
-                                 .record = buffer,
-                                 .record_bytes = record->body_bytes,
-                                 .payload_map = PL_MAP_NULL,
-                                 .result_map = PL_MAP_NULL,
-                                 .result_fd = -1 };
+    *job = (struct pl_exec_job){.host = host,
+                                .slot = record->meta.slot,
+                                .generation = record->meta.generation,
+                                .record = buffer,
+                                .record_bytes = record->body_bytes,
+                                .payload_map = PL_MAP_NULL,
+                                .result_map = PL_MAP_NULL,
+                                .result_fd = -1};
     memcpy(job->record, record->body, record->body_bytes);
     memcpy(&job->head, job->record, sizeof(job->head));
     pl_uuid_format(&job->head.job, job->id);
@@ -233,7 +230,8 @@ pl_job_run(struct pl_exec_job *job)
 {
     struct pl_exec_host *host = job->host;
     if (pl_channel_stopped(&host->channel, job->slot, job->generation) != PL_STOP_NONE) {
-        (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0, false);
+        (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0,
+                            false);
         return;
     }
     if ((host->plugin->flags & PL_EXEC_INLINE) == 0)
@@ -299,8 +297,7 @@ pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
     if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, cancel))
         return;
     pthread_mutex_lock(&host->lock);
-    if (!job->live || job->finishing || job->queued ||
-        job->generation != record->meta.generation) {
+    if (!job->live || job->finishing || job->queued || job->generation != record->meta.generation) {
         pthread_mutex_unlock(&host->lock);
         return;
     }
@@ -336,11 +333,11 @@ send_result_fd(struct pl_exec_job *job, const void *data, size_t bytes,
     pthread_mutex_lock(&job->host->lock);
     head->memfd_key = ++job->host->next_key;
     pthread_mutex_unlock(&job->host->lock);
-    struct pl_body_fd body = { .job = job->head.job,
-                               .key = head->memfd_key,
-                               .bytes = bytes,
-                               .slot = job->slot,
-                               .generation = job->generation };
+    struct pl_body_fd body = {.job = job->head.job,
+                              .key = head->memfd_key,
+                              .bytes = bytes,
+                              .slot = job->slot,
+                              .generation = job->generation};
     bool good =
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
     while (good && pl_fd_send(PL_WORKER_FD_SOCK, &body, sizeof(body), &fd, 1) < 0) {
@@ -348,7 +345,7 @@ send_result_fd(struct pl_exec_job *job, const void *data, size_t bytes,
             good = false;
             break;
         }
-        struct timespec wait = { .tv_nsec = 200000 };
+        struct timespec wait = {.tv_nsec = 200000};
         nanosleep(&wait, NULL);
     }
     if (own)
@@ -358,12 +355,12 @@ send_result_fd(struct pl_exec_job *job, const void *data, size_t bytes,
 }
 
 static bool
-place_result(struct pl_exec_job *job, const void *data, size_t bytes,
-             struct pl_rec_finished *head, struct pl_ring_part *ret_part)
+place_result(struct pl_exec_job *job, const void *data, size_t bytes, struct pl_rec_finished *head,
+             struct pl_ring_part *ret_part)
 {
     struct pl_exec_host *host = job->host;
     void *area = pl_channel_worker_result(&host->channel, job->slot);
-    *ret_part = (struct pl_ring_part){ NULL, 0 };
+    *ret_part = (struct pl_ring_part){NULL, 0};
     head->result_bytes = bytes;
     if (bytes == 0) {
         head->result_location = PL_LOCATION_NONE;
@@ -371,7 +368,7 @@ place_result(struct pl_exec_job *job, const void *data, size_t bytes,
         head->result_location = PL_LOCATION_AREA;
     } else if (bytes <= IN_RING_BYTES) {
         head->result_location = PL_LOCATION_RING;
-        *ret_part = (struct pl_ring_part){ data, (uint32_t)bytes };
+        *ret_part = (struct pl_ring_part){data, (uint32_t)bytes};
     } else if (bytes <= host->channel.params.slot_result_bytes) {
         head->result_location = PL_LOCATION_AREA;
         memcpy(area, data, bytes);
@@ -417,18 +414,18 @@ pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *mes
         return -EALREADY;
     size_t message_bytes = message == NULL ? 0 : strnlen(message, 8192);
     size_t type_bytes = content_type == NULL ? 0 : strnlen(content_type, 255);
-    struct pl_rec_finished head = { .job = job->head.job,
-                                    .attempt = job->head.attempt,
-                                    .code = code,
-                                    .result_location = PL_LOCATION_NONE,
-                                    .stream_bytes = job->stream_bytes,
-                                    .start_ns = job->started,
-                                    .end_ns = pl_clock_mono(),
-                                    .content_type_bytes = (uint32_t)type_bytes,
-                                    .message_bytes = (uint32_t)message_bytes };
-    struct pl_ring_part parts[4] = { { &head, sizeof(head) },
-                                     { content_type, (uint32_t)type_bytes },
-                                     { message, (uint32_t)message_bytes } };
+    struct pl_rec_finished head = {.job = job->head.job,
+                                   .attempt = job->head.attempt,
+                                   .code = code,
+                                   .result_location = PL_LOCATION_NONE,
+                                   .stream_bytes = job->stream_bytes,
+                                   .start_ns = job->started,
+                                   .end_ns = pl_clock_mono(),
+                                   .content_type_bytes = (uint32_t)type_bytes,
+                                   .message_bytes = (uint32_t)message_bytes};
+    struct pl_ring_part parts[4] = {{&head, sizeof(head)},
+                                    {content_type, (uint32_t)type_bytes},
+                                    {message, (uint32_t)message_bytes}};
     if (stream) {
         head.flags |= PL_FINISHED_RESULT_IS_STREAM;
     } else if (!place_result(job, data, bytes, &head, &parts[3])) {
@@ -436,7 +433,7 @@ pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *mes
         head.code = PL_FINISH_FAIL;
         head.result_location = PL_LOCATION_NONE;
         head.result_bytes = 0;
-        parts[2] = (struct pl_ring_part){ lost, sizeof(lost) - 1 };
+        parts[2] = (struct pl_ring_part){lost, sizeof(lost) - 1};
         head.message_bytes = sizeof(lost) - 1;
     }
     if (job->has_status && WIFEXITED(job->status)) {
@@ -454,8 +451,8 @@ pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *mes
         atomic_store_explicit(&host->exiting, true, memory_order_relaxed);
     /* relaxed: the channel thread sets it, then reads job_count under the lock: either it saw this
      * job gone, or its store came before our turn of the lock */
-    if (!batch && (code == PL_FINISH_FATAL ||
-                   atomic_load_explicit(&host->draining, memory_order_relaxed)))
+    if (!batch &&
+        (code == PL_FINISH_FATAL || atomic_load_explicit(&host->draining, memory_order_relaxed)))
         (void)pl_bell_ring(PL_WORKER_FD_BELL_W);
     return 0;
 }

@@ -60,9 +60,8 @@ attach(struct pl_exec_host *host)
         return -ENOMEM;
     for (uint32_t i = 0; i < slots; i++)
         host->jobs[i].result_fd = -1;
-    struct pl_worker_identity id = { .pid = (uint32_t)getpid(),
-                                     .start_ns = pl_clock_mono(),
-                                     .channel = host->channel.id };
+    struct pl_worker_identity id = {
+        .pid = (uint32_t)getpid(), .start_ns = pl_clock_mono(), .channel = host->channel.id};
     (void)pl_proc_start_ticks(getpid(), &id.start_ticks);
     pl_channel_write_identity(&host->channel, &id);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_STARTING);
@@ -79,14 +78,14 @@ setting(const char *name, const char *otherwise)
 static _Noreturn void
 refuse(struct pl_exec_host *host, bool permanent, const char *text)
 {
-    struct pl_last_words words = { .at_ns = pl_clock_mono(), .slot = PL_SLOT_NONE };
+    struct pl_last_words words = {.at_ns = pl_clock_mono(), .slot = PL_SLOT_NONE};
     snprintf(words.text, sizeof(words.text), "%s", text);
     pl_channel_write_last_words(&host->channel, &words);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_FAILED);
-    struct pl_rec_failed_open head = { .permanent = permanent };
-    struct pl_ring_meta meta = { .kind = PL_W2S_FAILED_OPEN, .slot = PL_SLOT_NONE };
-    struct pl_ring_part parts[2] = { { &head, sizeof(head) },
-                                     { words.text, (uint32_t)strlen(words.text) } };
+    struct pl_rec_failed_open head = {.permanent = permanent};
+    struct pl_ring_meta meta = {.kind = PL_W2S_FAILED_OPEN, .slot = PL_SLOT_NONE};
+    struct pl_ring_part parts[2] = {{&head, sizeof(head)},
+                                    {words.text, (uint32_t)strlen(words.text)}};
     pl_report(host, &meta, parts, 2, true);
     _exit(PL_EXIT_PLUGIN); /* not exit(): a plugin's handlers may never return */
 }
@@ -139,12 +138,12 @@ open_plugin(struct pl_exec_host *host)
         host->concurrency = 1;
     if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, open))
         return;
-    struct pl_exec_open info = { .struct_size = sizeof(info),
-                                 .concurrency = host->concurrency,
-                                 .worker = host->name,
-                                 .pool = host->pool,
-                                 .config_json = host->config,
-                                 .work_dir = host->work_dir };
+    struct pl_exec_open info = {.struct_size = sizeof(info),
+                                .concurrency = host->concurrency,
+                                .worker = host->name,
+                                .pool = host->pool,
+                                .config_json = host->config,
+                                .work_dir = host->work_dir};
     char error[256] = "";
     int rc = host->plugin->open(host, &pl_api, &info, &host->instance, error);
     if (rc != PL_EXEC_OK) {
@@ -156,10 +155,10 @@ open_plugin(struct pl_exec_host *host)
 static void
 write_facts(struct pl_exec_host *host)
 {
-    struct pl_plugin_facts facts = { .abi_major = host->plugin->abi_major,
-                                     .abi_minor = host->plugin->abi_minor,
-                                     .flags = host->plugin->flags,
-                                     .concurrency = host->concurrency };
+    struct pl_plugin_facts facts = {.abi_major = host->plugin->abi_major,
+                                    .abi_minor = host->plugin->abi_minor,
+                                    .flags = host->plugin->flags,
+                                    .concurrency = host->concurrency};
     snprintf(facts.name, sizeof(facts.name), "%s", host->plugin->name);
     snprintf(facts.version, sizeof(facts.version), "%s", host->plugin->version);
     size_t at = 0;
@@ -176,11 +175,10 @@ write_facts(struct pl_exec_host *host)
 static int
 watch_channel(struct pl_exec_host *host)
 {
-    struct epoll_event bell = { .events = EPOLLIN, .data.u64 = TOKEN_BELL };
-    struct epoll_event guard = { .events = EPOLLIN | EPOLLRDHUP, .data.u64 = TOKEN_GUARD };
+    struct epoll_event bell = {.events = EPOLLIN, .data.u64 = TOKEN_BELL};
+    struct epoll_event guard = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = TOKEN_GUARD};
     host->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (host->epoll < 0 ||
-        epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_BELL_W, &bell) < 0 ||
+    if (host->epoll < 0 || epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_BELL_W, &bell) < 0 ||
         epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_GUARD, &guard) < 0)
         return -errno;
     for (uint32_t i = 0; i < PL_WATCHES_MAX; i++)
@@ -193,9 +191,9 @@ say_ready(struct pl_exec_host *host, int64_t since)
 {
     write_facts(host);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_READY);
-    struct pl_rec_ready ready = { .pid = (uint32_t)getpid(), .load_ns = pl_clock_mono() - since };
-    struct pl_ring_meta meta = { .kind = PL_W2S_READY, .slot = PL_SLOT_NONE };
-    struct pl_ring_part part = { &ready, sizeof(ready) };
+    struct pl_rec_ready ready = {.pid = (uint32_t)getpid(), .load_ns = pl_clock_mono() - since};
+    struct pl_ring_meta meta = {.kind = PL_W2S_READY, .slot = PL_SLOT_NONE};
+    struct pl_ring_part part = {&ready, sizeof(ready)};
     pl_report(host, &meta, &part, 1, true);
 }
 
@@ -244,7 +242,8 @@ handle(struct pl_exec_host *host, const struct pl_ring_record *record)
     switch ((enum pl_s2w_kind)record->meta.kind) {
     case PL_S2W_DISPATCH:
         if (pl_job_take(host, record) < 0)
-            _exit(PL_EXIT_CHANNEL); /* a supervisor that sends nonsense: die, let the guard say so */
+            _exit(
+                PL_EXIT_CHANNEL); /* a supervisor that sends nonsense: die, let the guard say so */
         give(host, &host->jobs[record->meta.slot]);
         return;
     case PL_S2W_STOP:
@@ -348,8 +347,8 @@ static bool
 wait_ready(struct pl_exec_host *host, int64_t timeout_ns)
 {
     struct epoll_event events[64];
-    struct timespec wait = { .tv_sec = timeout_ns / PL_NS_PER_S,
-                             .tv_nsec = timeout_ns % PL_NS_PER_S };
+    struct timespec wait = {.tv_sec = timeout_ns / PL_NS_PER_S,
+                            .tv_nsec = timeout_ns % PL_NS_PER_S};
     int count = epoll_pwait2(host->epoll, events, 64, &wait, NULL);
     if (count < 0 && errno != EINTR)
         pl_words_lost_fds(host);
@@ -409,7 +408,7 @@ finish(struct pl_exec_host *host)
         host->plugin->close(host->instance);
     pl_report_publish(host);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_ENDED);
-    struct pl_ring_meta meta = { .kind = PL_W2S_DRAINED, .slot = PL_SLOT_NONE };
+    struct pl_ring_meta meta = {.kind = PL_W2S_DRAINED, .slot = PL_SLOT_NONE};
     (void)pl_report_try(host, &meta, NULL, 0, true);
     _exit(0); /* not exit(): the plugin's atexit handlers may wait for threads of its own */
 }
@@ -427,7 +426,7 @@ main(void)
         fprintf(stderr, "pl-worker is started by pl-guard; its channel cannot be used\n");
         return PL_EXIT_CHANNEL;
     }
-    struct sigaction action = { .sa_handler = on_sigterm };
+    struct sigaction action = {.sa_handler = on_sigterm};
     sigemptyset(&action.sa_mask);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);

@@ -22,11 +22,11 @@ pl_on_channel_thread(const struct pl_exec_host *host)
 static void
 mark_finished(struct pl_exec_host *host, const struct pl_exec_job *job)
 {
-    struct pl_current_job current = { .job = job->head.job,
-                                      .attempt = job->head.attempt,
-                                      .generation = job->generation,
-                                      .state = PL_CURRENT_FINISHED,
-                                      .start_ns = job->started };
+    struct pl_current_job current = {.job = job->head.job,
+                                     .attempt = job->head.attempt,
+                                     .generation = job->generation,
+                                     .state = PL_CURRENT_FINISHED,
+                                     .start_ns = job->started};
     pl_channel_write_current(&host->channel, job->slot, &current);
 }
 
@@ -46,9 +46,8 @@ void
 pl_report_finished(struct pl_exec_host *host, struct pl_exec_job *job,
                    const struct pl_ring_part *parts, uint32_t part_count, bool publish)
 {
-    struct pl_ring_meta meta = { .kind = PL_W2S_FINISHED,
-                                 .slot = job->slot,
-                                 .generation = job->generation };
+    struct pl_ring_meta meta = {
+        .kind = PL_W2S_FINISHED, .slot = job->slot, .generation = job->generation};
     for (;;) {
         pthread_mutex_lock(&host->lock);
         int rc = pl_ring_add_parts(&host->channel.out, &meta, parts, part_count);
@@ -63,7 +62,7 @@ pl_report_finished(struct pl_exec_host *host, struct pl_exec_job *job,
         pthread_mutex_unlock(&host->lock);
         if (rc != PL_RING_E_FULL)
             return;
-        struct timespec wait = { .tv_nsec = ROOM_WAIT_NS };
+        struct timespec wait = {.tv_nsec = ROOM_WAIT_NS};
         nanosleep(&wait, NULL);
     }
 }
@@ -87,7 +86,7 @@ pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
           const struct pl_ring_part *parts, uint32_t part_count, bool publish)
 {
     while (!pl_report_try(host, meta, parts, part_count, publish)) {
-        struct timespec wait = { .tv_nsec = ROOM_WAIT_NS };
+        struct timespec wait = {.tv_nsec = ROOM_WAIT_NS};
         nanosleep(&wait, NULL);
     }
 }
@@ -105,10 +104,10 @@ void
 pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job, enum pl_exec_log level,
               const char *text, size_t bytes)
 {
-    static const uint32_t levels[] = { PL_LOG_LEVEL_ERROR, PL_LOG_LEVEL_WARNING, PL_LOG_LEVEL_INFO,
-                                       PL_LOG_LEVEL_DEBUG };
-    struct pl_rec_log head = { .level = levels[(unsigned)level < 4 ? level : 2] };
-    struct pl_ring_meta meta = { .kind = PL_W2S_LOG, .slot = PL_SLOT_NONE };
+    static const uint32_t levels[] = {PL_LOG_LEVEL_ERROR, PL_LOG_LEVEL_WARNING, PL_LOG_LEVEL_INFO,
+                                      PL_LOG_LEVEL_DEBUG};
+    struct pl_rec_log head = {.level = levels[(unsigned)level < 4 ? level : 2]};
+    struct pl_ring_meta meta = {.kind = PL_W2S_LOG, .slot = PL_SLOT_NONE};
     if (job != NULL) {
         head.job = job->head.job;
         meta.slot = job->slot;
@@ -117,7 +116,7 @@ pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job, enum pl_
     uint32_t max = pl_ring_body_max(host->channel.params.report_ring_bytes) / 4;
     while (bytes > 0) {
         uint32_t piece = bytes > max ? max : (uint32_t)bytes;
-        struct pl_ring_part parts[2] = { { &head, sizeof(head) }, { text, piece } };
+        struct pl_ring_part parts[2] = {{&head, sizeof(head)}, {text, piece}};
         pl_report(host, &meta, parts, 2, true);
         text += piece;
         bytes -= piece;

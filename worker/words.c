@@ -38,7 +38,7 @@ static void
 on_crash(int signo, siginfo_t *info, void *context)
 {
     (void)context;
-    struct pl_last_words words = { .signal = (uint32_t)signo, .slot = PL_SLOT_NONE };
+    struct pl_last_words words = {.signal = (uint32_t)signo, .slot = PL_SLOT_NONE};
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     words.at_ns = (int64_t)now.tv_sec * PL_NS_PER_S + now.tv_nsec;
@@ -61,7 +61,7 @@ on_crash(int signo, siginfo_t *info, void *context)
 void
 pl_words_lost_fds(struct pl_exec_host *host)
 {
-    struct pl_last_words words = { .slot = PL_SLOT_NONE };
+    struct pl_last_words words = {.slot = PL_SLOT_NONE};
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     words.at_ns = (int64_t)now.tv_sec * PL_NS_PER_S + now.tv_nsec;
@@ -79,7 +79,7 @@ pl_words_thread(void)
     stack_t stack;
     if (sigaltstack(NULL, &stack) == 0 && (stack.ss_flags & SS_DISABLE) == 0)
         return; /* a sanitizer's */
-    stack = (stack_t){ .ss_sp = malloc(THREAD_STACK_BYTES), .ss_size = THREAD_STACK_BYTES };
+    stack = (stack_t){.ss_sp = malloc(THREAD_STACK_BYTES), .ss_size = THREAD_STACK_BYTES};
     if (stack.ss_sp != NULL)
         (void)sigaltstack(&stack, NULL); /* kept: threads end with the process */
 }
@@ -87,12 +87,12 @@ pl_words_thread(void)
 void
 pl_words_install(struct pl_exec_host *host)
 {
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     crash_host = host;
-    stack_t stack = { .ss_sp = handler_stack, .ss_size = sizeof(handler_stack) };
+    stack_t stack = {.ss_sp = handler_stack, .ss_size = sizeof(handler_stack)};
     sigaltstack(&stack, NULL);
-    struct sigaction action = { .sa_sigaction = on_crash,
-                                .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND };
+    struct sigaction action = {.sa_sigaction = on_crash,
+                               .sa_flags = SA_SIGINFO | SA_ONSTACK | (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
         sigaction(signals[i], &action, NULL);

@@ -33,7 +33,7 @@ struct pl_exec_job {
     uint32_t generation;
     bool live;      /* dispatched and not finished; under lock */
     bool finishing; /* its end has been claimed: a second one is refused; under lock */
-    bool queued; /* waits for an executor thread */
+    bool queued;    /* waits for an executor thread */
     struct pl_exec_job *next;
     struct pl_rec_dispatch head;
     char id[37];
@@ -86,13 +86,13 @@ struct pl_exec_host {
     uint32_t job_count;       /* live; written under lock */
     uint32_t *unmarked;       /* slots whose FINISHED is not published yet */
     uint32_t unmarked_count;
-    bool unpublished;         /* channel thread: records wait for the end of the batch */
+    bool unpublished; /* channel thread: records wait for the end of the batch */
     /* relaxed: whoever sets one rings the worker's bell or holds the lock of job_count behind it */
     _Atomic bool draining, exiting;
     bool threads_end;
     struct pl_exec_job *cancelling; /* cancel() has it: what it points to stays; under lock */
     uint32_t cancelling_generation;
-    struct pl_exec_job cancelled;   /* ended meanwhile: freed when cancel() returns; under lock */
+    struct pl_exec_job cancelled; /* ended meanwhile: freed when cancel() returns; under lock */
     bool has_cancelled;
     uint8_t *record; /* private copy of one record of the dispatch ring */
     uint32_t record_max;
@@ -109,8 +109,8 @@ struct pl_exec_host {
 
 /* ---- report.c: towards the supervisor ---- */
 
-/* The last record of a job: waits for room, and commits the slot as finished behind the publication,
- * which may be that of the batch. */
+/* The last record of a job: waits for room, and commits the slot as finished behind the
+ * publication, which may be that of the batch. */
 void pl_report_finished(struct pl_exec_host *host, struct pl_exec_job *job,
                         const struct pl_ring_part *parts, uint32_t part_count, bool publish);
 /* Adds a record; waits for room. @publish: at once, else with the end of the batch. */
@@ -120,8 +120,8 @@ void pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
 bool pl_report_try(struct pl_exec_host *host, const struct pl_ring_meta *meta,
                    const struct pl_ring_part *parts, uint32_t part_count, bool publish);
 void pl_report_publish(struct pl_exec_host *host);
-void pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job,
-                   enum pl_exec_log level, const char *text, size_t bytes);
+void pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job, enum pl_exec_log level,
+                   const char *text, size_t bytes);
 bool pl_on_channel_thread(const struct pl_exec_host *host);
 
 /* ---- job.c: one job from dispatch to FINISHED ---- */
@@ -139,7 +139,7 @@ bool pl_job_is_over(const struct pl_exec_job *job);
 
 /* The end: FINISHED is published, the slot is free. Return: 0, or -EALREADY: it had ended. */
 int pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
-                   const char *content_type, const void *data, size_t bytes, bool stream);
+                  const char *content_type, const void *data, size_t bytes, bool stream);
 
 /* ---- threads.c ---- */
 

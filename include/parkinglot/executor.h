@@ -84,14 +84,14 @@ struct pl_exec_api {
     const char *host_version;
 
     /* ---- reading a job: pointers stay valid until it is completed ---- */
-    const char *(*job_id)(const struct pl_exec_job *job);   /* UUID as text */
+    const char *(*job_id)(const struct pl_exec_job *job); /* UUID as text */
     const char *(*job_type)(const struct pl_exec_job *job);
     const void *(*job_payload)(const struct pl_exec_job *job, size_t *ret_bytes); /* no copy */
     /* Metadata by key: what the submit gave, "label.NAME", and pl.tenant, pl.user, pl.session,
      * pl.pool, pl.lane, pl.traceparent, pl.tracestate, pl.content_type. NULL: absent. The bytes are
      * followed by a NUL that is not counted. */
     const char *(*job_meta)(const struct pl_exec_job *job, const char *key, size_t *ret_bytes);
-    uint32_t (*job_attempt)(const struct pl_exec_job *job); /* 1, 2, … */
+    uint32_t (*job_attempt)(const struct pl_exec_job *job);     /* 1, 2, … */
     int64_t (*job_deadline_ns)(const struct pl_exec_job *job);  /* CLOCK_MONOTONIC; 0: none */
     int64_t (*job_remaining_ns)(const struct pl_exec_job *job); /* INT64_MAX: no time-out */
     uint32_t (*job_uid)(const struct pl_exec_job *job);         /* owner */
@@ -100,8 +100,9 @@ struct pl_exec_api {
     int (*job_stopped)(const struct pl_exec_job *job); /* enum pl_exec_stop: one load, ask often */
 
     /* ---- while it runs ---- */
-    /* A piece of the stream, in order. Waits for room. On the channel thread it never waits: it gives
-     * AGAIN when there is no room, and INVALID above PL_EXEC_EMIT_MAX bytes (nothing is taken). */
+    /* A piece of the stream, in order. Waits for room. On the channel thread it never waits: it
+     * gives AGAIN when there is no room, and INVALID above PL_EXEC_EMIT_MAX bytes (nothing is
+     * taken). */
     int (*emit)(struct pl_exec_job *job, const void *data, size_t bytes);
     void (*progress)(struct pl_exec_job *job, int permille, const char *note); /* -1: unknown */
     void (*log)(struct pl_exec_host *host, struct pl_exec_job *job_or_null, enum pl_exec_log level,
@@ -110,7 +111,8 @@ struct pl_exec_api {
     void (*set_exit)(struct pl_exec_job *job, int status); /* as of waitpid(2), before the end */
 
     /* ---- the end: exactly one of these for each job ---- */
-    void *(*result_alloc)(struct pl_exec_job *job, size_t bytes); /* NULL: too large; no copy later */
+    void *(*result_alloc)(struct pl_exec_job *job,
+                          size_t bytes); /* NULL: too large; no copy later */
     int (*complete)(struct pl_exec_job *job, const void *data, size_t bytes,
                     const char *content_type_or_null);
     int (*complete_stream)(struct pl_exec_job *job, const char *content_type_or_null);
@@ -131,8 +133,8 @@ struct pl_exec_api {
 /* What the plugin is opened with. */
 struct pl_exec_open {
     uint32_t struct_size;
-    uint32_t concurrency;    /* jobs at once that will be given */
-    const char *worker;      /* POOL/GROUP/N */
+    uint32_t concurrency; /* jobs at once that will be given */
+    const char *worker;   /* POOL/GROUP/N */
     const char *pool;
     const char *config_json; /* executor.config as JSON, "{}" when there is none */
     const char *work_dir;    /* for files of its own; exists, writable */
@@ -162,8 +164,7 @@ struct pl_exec_plugin {
 
 /* The one exported symbol. NULL: refuse, with the reason in error. */
 PL_EXEC_EXPORT const struct pl_exec_plugin *pl_executor_entry(uint32_t host_major,
-                                                              uint32_t host_minor,
-                                                              char error[256]);
+                                                              uint32_t host_minor, char error[256]);
 
 #ifdef __cplusplus
 }

@@ -96,10 +96,10 @@ END_TEST
 
 START_TEST(uuid_refuses_what_is_not_one)
 {
-    struct pl_uuid id = { .b = { 9 } };
-    static const char *const bad[] = { "", "0198f3c1", "0198f3c1-0001-7000-8000-00000000000g",
-                                       "0198f3c1x0001-7000-8000-000000000000",
-                                       "0198f3c100001-7000-8000-000000000000" };
+    struct pl_uuid id = {.b = {9}};
+    static const char *const bad[] = {"", "0198f3c1", "0198f3c1-0001-7000-8000-00000000000g",
+                                      "0198f3c1x0001-7000-8000-000000000000",
+                                      "0198f3c100001-7000-8000-000000000000"};
     for (size_t i = 0; i < PL_ARRAY_LEN(bad); i++)
         ck_assert(!pl_uuid_parse(bad[i], strlen(bad[i]), &id));
     ck_assert_uint_eq(id.b[0], 9);

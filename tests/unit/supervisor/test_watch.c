@@ -12,7 +12,7 @@
 static struct pl_uuid
 id_of(unsigned number)
 {
-    struct pl_uuid id = { .b = { 1 } };
+    struct pl_uuid id = {.b = {1}};
     memcpy(id.b + 12, &number, sizeof(number));
     return id;
 }
@@ -94,7 +94,7 @@ START_TEST(names_and_administrators_come_from_the_files)
     char *passwd = write_file("eva:x:70001:70001::/:/bin/sh\nmax:x:70002:70002::/:/bin/sh\n"
                               "ida:x:70003:70003::/:/bin/sh\n");
     char *group = write_file("ops:x:70009:max\nother:x:70010:ida\n");
-    const char *const users[] = { "eva" }, *const groups[] = { "ops" };
+    const char *const users[] = {"eva"}, *const groups[] = {"ops"};
     struct pl_users *loaded;
     char name[PL_USER_NAME_BYTES];
     ck_assert_int_eq(pl_users_load(passwd, group, users, 1, groups, 1, &loaded), 0);
