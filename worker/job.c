@@ -186,15 +186,22 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
 
 /* ---- running ---- */
 
-/* What this thread executes; an executor thread may find another job in the slot afterwards. */
-static __thread const struct pl_exec_job *executing;
-static __thread uint32_t executing_generation;
+/* What this thread executes; an executor thread may find other jobs in the slots afterwards. */
+static __thread struct {
+    const struct pl_exec_job *job;
+    uint32_t generation;
+} executing[PL_EXEC_BATCH_MAX];
+static __thread size_t executing_count;
 
 static bool
 is_over_locked(const struct pl_exec_job *job)
 {
-    return !job->live || job->finishing ||
-           (job == executing && job->generation != executing_generation);
+    if (!job->live || job->finishing)
+        return true;
+    for (size_t i = 0; i < executing_count; i++)
+        if (executing[i].job == job)
+            return job->generation != executing[i].generation;
+    return false;
 }
 
 bool
@@ -225,34 +232,66 @@ finish_code(int result)
     }
 }
 
-void
-pl_job_run(struct pl_exec_job *job)
+/* A job that was stopped before the plugin saw it. Return: whether it was. */
+static bool
+end_if_stopped(struct pl_exec_job *job)
 {
-    struct pl_exec_host *host = job->host;
-    if (pl_channel_stopped(&host->channel, job->slot, job->generation) != PL_STOP_NONE) {
-        (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0,
-                            false);
-        return;
-    }
-    if ((host->plugin->flags & PL_EXEC_INLINE) == 0)
-        report_started(job);
-    pl_words_job(job);
-    executing = job;
-    executing_generation = job->generation;
-    int result = host->plugin->execute(host->instance, job);
-    pl_words_job(NULL);
-    /* The slot may have been finished, and even given to another job, meanwhile. */
-    bool over = pl_job_is_over(job);
-    executing = NULL;
-    if (over)
-        return;
-    if (result == PL_EXEC_PENDING && (host->plugin->flags & PL_EXEC_ASYNC) != 0)
+    if (pl_channel_stopped(&job->host->channel, job->slot, job->generation) == PL_STOP_NONE)
+        return false;
+    (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0, false);
+    return true;
+}
+
+/* What the plugin returned holds for a job that it did not end. */
+static void
+settle(struct pl_exec_job *job, int result)
+{
+    if (result == PL_EXEC_PENDING && (job->host->plugin->flags & PL_EXEC_ASYNC) != 0)
         return;
     if (result == PL_EXEC_OK || result == PL_EXEC_PENDING)
         (void)pl_job_finish(job, PL_FINISH_FAIL, "the plugin returned without completing the job",
                             NULL, NULL, 0, false);
     else
         (void)pl_job_finish(job, finish_code(result), "", NULL, NULL, 0, false);
+}
+
+bool
+pl_takes_batches(const struct pl_exec_host *host)
+{
+    return (host->plugin->flags & PL_EXEC_CAN_BATCH) != 0 &&
+           PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, execute_batch);
+}
+
+void
+pl_jobs_run(struct pl_exec_host *host, struct pl_exec_job *const *jobs, size_t count)
+{
+    struct pl_exec_job *live[PL_EXEC_BATCH_MAX];
+    size_t live_count = 0;
+    for (size_t i = 0; i < count; i++)
+        if (!end_if_stopped(jobs[i]))
+            live[live_count++] = jobs[i];
+    if (live_count == 0)
+        return;
+    for (size_t i = 0; i < live_count; i++) {
+        if ((host->plugin->flags & PL_EXEC_INLINE) == 0)
+            report_started(live[i]);
+        executing[i].job = live[i];
+        executing[i].generation = live[i]->generation;
+    }
+    executing_count = live_count;
+    pl_words_job(live_count == 1 ? live[0] : NULL);
+    int result = pl_takes_batches(host)
+                     ? host->plugin->execute_batch(host->instance, live, live_count)
+                     : host->plugin->execute(host->instance, live[0]);
+    pl_words_job(NULL);
+    /* A slot may have been finished, and even given to another job, meanwhile. */
+    bool over[PL_EXEC_BATCH_MAX];
+    for (size_t i = 0; i < live_count; i++)
+        over[i] = pl_job_is_over(live[i]);
+    executing_count = 0;
+    for (size_t i = 0; i < live_count; i++)
+        if (!over[i])
+            settle(live[i], result);
 }
 
 /* @job is a copy: the slot itself may hold the next job already. */

@@ -121,7 +121,7 @@ load(struct pl_exec_host *host)
                  PL_EXEC_ABI_MAJOR, PL_EXEC_ABI_MINOR);
         refuse(host, true, text);
     }
-    if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, execute)) {
+    if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, execute) && !pl_takes_batches(host)) {
         snprintf(text, sizeof(text), "%s offers no execute function", host->plugin_path);
         refuse(host, true, text);
     }
@@ -134,7 +134,7 @@ open_plugin(struct pl_exec_host *host)
     load(host);
     uint32_t flags = host->plugin->flags;
     host->on_channel_thread = (flags & (PL_EXEC_INLINE | PL_EXEC_ASYNC)) != 0;
-    if (!host->on_channel_thread && (flags & PL_EXEC_THREAD_SAFE) == 0)
+    if (!host->on_channel_thread && (flags & PL_EXEC_THREAD_SAFE) == 0 && !pl_takes_batches(host))
         host->concurrency = 1;
     if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, open))
         return;
@@ -228,12 +228,24 @@ drained(struct pl_exec_host *host)
 }
 
 static void
+run_batch(struct pl_exec_host *host)
+{
+    uint32_t count = host->batch_count;
+    host->batch_count = 0;
+    if (count > 0)
+        pl_jobs_run(host, host->batch, count);
+}
+
+static void
 give(struct pl_exec_host *host, struct pl_exec_job *job)
 {
-    if (host->on_channel_thread)
-        pl_job_run(job);
-    else
+    if (!host->on_channel_thread) {
         pl_threads_give(host, job);
+        return;
+    }
+    host->batch[host->batch_count++] = job;
+    if (!pl_takes_batches(host) || host->batch_count == PL_EXEC_BATCH_MAX)
+        run_batch(host);
 }
 
 static void
@@ -242,11 +254,11 @@ handle(struct pl_exec_host *host, const struct pl_ring_record *record)
     switch ((enum pl_s2w_kind)record->meta.kind) {
     case PL_S2W_DISPATCH:
         if (pl_job_take(host, record) < 0)
-            _exit(
-                PL_EXIT_CHANNEL); /* a supervisor that sends nonsense: die, let the guard say so */
+            _exit(PL_EXIT_CHANNEL); /* the supervisor sends nonsense: die, the guard says so */
         give(host, &host->jobs[record->meta.slot]);
         return;
     case PL_S2W_STOP:
+        run_batch(host); /* it may hold the job that is meant */
         pl_job_stop(host, record);
         return;
     case PL_S2W_DRAIN:
@@ -274,6 +286,7 @@ take_records(struct pl_exec_host *host)
         handle(host, &record);
         taken++;
     }
+    run_batch(host);
     if (rc != PL_RING_OK && rc != PL_RING_E_EMPTY)
         _exit(PL_EXIT_CHANNEL);
     if (taken > 0)

@@ -12,32 +12,36 @@
 /* How long threads may take to return from the plugin after their last job. */
 #define JOIN_SECONDS 2
 
-static struct pl_exec_job *
-take(struct pl_exec_host *host)
+/* Waits for work. Return: how many jobs were taken, 0 at the end. */
+static size_t
+take(struct pl_exec_host *host, struct pl_exec_job **jobs)
 {
+    size_t max = pl_takes_batches(host) ? PL_EXEC_BATCH_MAX : 1, count = 0;
     pthread_mutex_lock(&host->lock);
     while (host->queue_first == NULL && !host->threads_end)
         pthread_cond_wait(&host->work, &host->lock);
-    struct pl_exec_job *job = host->queue_first;
-    if (job != NULL) {
+    while (count < max && host->queue_first != NULL) {
+        struct pl_exec_job *job = host->queue_first;
         host->queue_first = job->next;
         if (host->queue_first == NULL)
             host->queue_end = &host->queue_first;
         job->next = NULL;
         job->queued = false;
+        jobs[count++] = job;
     }
     pthread_mutex_unlock(&host->lock);
-    return job;
+    return count;
 }
 
 static void *
 run(void *argument)
 {
     struct pl_exec_host *host = argument;
-    struct pl_exec_job *job;
+    struct pl_exec_job *jobs[PL_EXEC_BATCH_MAX];
+    size_t count;
     pl_words_thread();
-    while ((job = take(host)) != NULL)
-        pl_job_run(job);
+    while ((count = take(host, jobs)) > 0)
+        pl_jobs_run(host, jobs, count);
     return NULL;
 }
 

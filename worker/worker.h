@@ -86,6 +86,8 @@ struct pl_exec_host {
     uint32_t job_count;       /* live; written under lock */
     uint32_t *unmarked;       /* slots whose FINISHED is not published yet */
     uint32_t unmarked_count;
+    struct pl_exec_job *batch[PL_EXEC_BATCH_MAX]; /* taken, not run yet: channel thread */
+    uint32_t batch_count;
     bool unpublished; /* channel thread: records wait for the end of the batch */
     /* relaxed: whoever sets one rings the worker's bell or holds the lock of job_count behind it */
     _Atomic bool draining, exiting;
@@ -130,8 +132,12 @@ bool pl_on_channel_thread(const struct pl_exec_host *host);
 int pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record);
 void pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record);
 
-/* Runs it and finishes it when the plugin did not. */
-void pl_job_run(struct pl_exec_job *job);
+/* Runs them, 1 to PL_EXEC_BATCH_MAX, and ends those that the plugin did not. More than one only when
+ * the plugin takes batches. */
+void pl_jobs_run(struct pl_exec_host *host, struct pl_exec_job *const *jobs, size_t count);
+
+/* Whether the plugin takes several jobs in one call. */
+bool pl_takes_batches(const struct pl_exec_host *host);
 
 /* Whether @job has ended, or its slot has another job than the one that this thread runs: what the
  * plugin says of it is refused. */

@@ -46,7 +46,7 @@ enum pl_exec_result {
 
 enum pl_exec_flag {
     PL_EXEC_CAN_STREAM = 1u << 0,
-    PL_EXEC_CAN_BATCH = 1u << 1,   /* reserved: execute_batch */
+    PL_EXEC_CAN_BATCH = 1u << 1,   /* execute_batch is offered */
     PL_EXEC_THREAD_SAFE = 1u << 2, /* execute may run in several threads over one instance */
     PL_EXEC_ASYNC = 1u << 3,       /* execute returns PENDING; many jobs at once on one thread */
     PL_EXEC_INLINE = 1u << 4,      /* execute returns within microseconds: no thread is spent */
@@ -156,7 +156,12 @@ struct pl_exec_plugin {
                    enum pl_exec_level level);
     /* [channel] No job is left. */
     void (*close)(void *instance);
+    /* [execute] With CAN_BATCH: all jobs that wait when the plugin is free, 1 to PL_EXEC_BATCH_MAX, in
+     * the order they came. Each is ended by itself; what is returned holds for those that were not. */
+    int (*execute_batch)(void *instance, struct pl_exec_job *const *jobs, size_t count);
 };
+
+#define PL_EXEC_BATCH_MAX 64u
 
 #define PL_EXEC_HAS(table, type, member)                                                           \
     ((table)->struct_size >= offsetof(type, member) + sizeof(((type *)0)->member) &&               \

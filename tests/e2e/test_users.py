@@ -2,6 +2,7 @@
 """Two users on one socket: what belongs to one is not seen or touched by the other."""
 import os
 import pwd
+import shutil
 import subprocess
 import sys
 
@@ -12,6 +13,15 @@ if os.geteuid() != 0:
     sys.exit(77)
 
 CONFIG = lib.CONFIG.replace('name: e2e\n', 'name: e2e\nsupervisor: {socket_mode: "0666"}\n')
+
+OWNER = """\
+  theirs:
+    max_units: {cpu: 2}
+    queue: memory
+    workers:
+      - {name: sh, replicas: 1, handles: [command], run_as: owner, executor: {plugin: command}}
+"""
+CONFIG += OWNER
 
 
 class Users(lib.Test):
@@ -25,11 +35,15 @@ class Users(lib.Test):
         os.chmod(self.instance.dir, 0o711)
         for path in ('run', 'run/parking-lot', 'run/parking-lot/e2e'):
             os.chmod(self.instance.dir / path, 0o711)
+        # A checkout may lie where only its owner looks.
+        self.plctl = self.instance.dir / 'plctl'
+        shutil.copy(lib.PLCTL, self.plctl)
+        os.chmod(self.plctl, 0o755)
 
     def other(self, *args):
         env = {**self.instance.env,
                'PL_SOCKET': str(self.instance.dir / 'run/parking-lot/e2e/pl.sock')}
-        done = subprocess.run(self.instance.command(*args), env=env, capture_output=True,
+        done = subprocess.run([self.plctl, *args], env=env, capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=lib.LIMIT, check=False, cwd='/',
                               **self.ids)
         return lib.Result(done.returncode, done.stdout, done.stderr)
@@ -54,6 +68,20 @@ class Users(lib.Test):
                         ['lane', 'set', 'quick/bulk', '--max-concurrency', '1'],
                         ['workers', 'restart']):
             self.assertEqual(self.other(*command).code, 6, command)
+
+    def test_programs_run_as_their_owner(self):
+        user = pwd.getpwnam('nobody')
+        result = self.other('run', '-p', 'theirs', '-n', '--', '/bin/sh', '-c',
+                            'id -u; id -g; id -G; pwd; echo "$USER"; umask')
+        self.assertEqual(result.code, 0, result)
+        uid, gid, groups, place, name, mask = result.out.split('\n')[:6]
+        self.assertEqual((int(uid), int(gid)), (user.pw_uid, user.pw_gid))
+        self.assertNotIn('0', groups.split())
+        self.assertEqual((place, name), ('/', 'nobody'))
+        self.assertTrue(mask.startswith('0'))
+        # What only root may read stays shut, and the instance's own pool is root's.
+        self.assertNotEqual(self.other('run', '-p', 'theirs', '-n', '--', 'cat',
+                                       '/etc/shadow').code, 0)
 
     def test_administrator_may(self):
         theirs = self.other('submit', 'echo', '-p', 'quick', '--hold', '--id-only')

@@ -4,8 +4,13 @@
  */
 #include "suite.h"
 
+#include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -109,6 +114,50 @@ START_TEST(test_inline_batch)
         }
     }
     drain();
+}
+END_TEST
+
+/* Jobs that wait while the plugin is busy come to it in one call; each ends by itself. */
+START_TEST(test_execute_batch)
+{
+    static const char *const payloads[] = {"a", "fail", "b", "forget", "c"};
+    static const char *const results[] = {"5:a", NULL, "5:b", NULL, "5:c"};
+    char folder[] = "/tmp/pl-batch-XXXXXX", fifo[64], gate[80];
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    snprintf(fifo, sizeof(fifo), "%s/gate", folder);
+    snprintf(gate, sizeof(gate), "gate %s", fifo);
+    ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+    begin(own_plugin("batch"), 8);
+    job.payload = gate;
+    job.bytes = strlen(gate);
+    fake_dispatch(&fake, 0, &job);
+    struct pl_ring_record record;
+    fake_until(&fake, PL_W2S_STARTED, &record);
+    for (uint32_t i = 0; i < 5; i++) {
+        job.payload = payloads[i];
+        job.bytes = strlen(payloads[i]);
+        fake_add(&fake, 1 + i, &job);
+    }
+    fake_ring(&fake);
+    while (!pl_ring_drained(&fake.channel.out)) /* its channel thread has taken them all */
+        sched_yield();
+    int fd = open(fifo, O_WRONLY);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_uint_eq(fake_finished(&fake), 0);
+    for (int i = 0; i < 5; i++) {
+        uint32_t slot = fake_finished(&fake);
+        ck_assert_uint_ge(slot, 1);
+        const char *result = results[slot - 1];
+        ck_assert_int_eq(fake.done.head.code, result == NULL ? PL_FINISH_FAIL : PL_FINISH_OK);
+        if (result != NULL)
+            ck_assert_str_eq((char *)fake.done.data, result);
+        else
+            ck_assert_str_ne(fake.done.message, "");
+    }
+    drain();
+    unlink(fifo);
+    rmdir(folder);
 }
 END_TEST
 
@@ -360,6 +409,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_current_job);
     tcase_add_test(tcase, test_late_stop);
     tcase_add_test(tcase, test_inline_batch);
+    tcase_add_test(tcase, test_execute_batch);
     tcase_add_test(tcase, test_threads_at_once);
     tcase_add_test(tcase, test_async);
     tcase_add_test(tcase, test_sleep_cancel);
