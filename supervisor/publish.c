@@ -263,7 +263,7 @@ publish_group(struct pl_supervisor *sup, uint32_t index)
             page.restarts += worker->restarts;
             if (worker->status == PL_WORKER_BROKEN)
                 page.state = 3;
-            if (worker->deadline > page.next_start_ns)
+            if (worker->status == PL_WORKER_BACKOFF && worker->deadline > page.next_start_ns)
                 page.next_start_ns = worker->deadline;
             if (worker->error[0] != '\0')
                 snprintf(page.error, sizeof(page.error), "%.255s", worker->error);

@@ -344,6 +344,7 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
         worker->busy--;
         *run = (struct pl_run){.job = PL_REF_NULL, .generation = done.generation};
         step_finished(sup, worker, record->meta.slot, &fin, &done);
+        pl_worker_idle(sup, worker);
         pl_buf_deinit(&done.stream);
         free(done.log_tail);
     }

@@ -17,10 +17,12 @@
 #include "supervisor/launch.h"
 #include "supervisor/stop.h"
 #include "util/log.h"
+#include "util/proc.h"
 
 #define BACKOFF_FIRST (100 * PL_NS_PER_MS)
 #define BACKOFF_LAST  (30 * PL_NS_PER_S)
 #define FAILURES_MAX  5u
+#define STOP_GRACE    (10 * PL_NS_PER_S)
 
 enum event {
     EV_START,
@@ -39,6 +41,7 @@ enum event {
 typedef void handler(struct pl_supervisor *sup, struct pl_worker *worker);
 
 static void dispatch_event(struct pl_supervisor *sup, struct pl_worker *worker, enum event event);
+static handler kill_tree;
 
 const char *
 pl_worker_status_text(const struct pl_worker *worker)
@@ -174,6 +177,9 @@ ready(struct pl_supervisor *sup, struct pl_worker *worker)
     uint32_t slots = worker->slot_count;
     if (worker->facts.concurrency > 0 && worker->facts.concurrency < slots)
         slots = worker->facts.concurrency;
+    struct pl_proc_stat stat;
+    if (pl_proc_stat_read((pid_t)worker->pid, &stat) == 0)
+        worker->rss_bytes = stat.rss_bytes;
     struct pl_event event = {.kind = PL_EV_WORKER_READY,
                              .worker_ready = {.worker = {worker->index, worker->gen},
                                               .group = sup->groups[worker->group].index,
@@ -252,6 +258,7 @@ exited(struct pl_supervisor *sup, struct pl_worker *worker)
     } else {
         pl_event_worker(sup, PL_SUPEV_WORKER_EXITED, worker, worker->exit_status, worker->error);
     }
+    worker->deadline = 0;
     set_status(sup, worker, PL_WORKER_TREE);
 }
 
@@ -289,6 +296,25 @@ tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
     pl_stop_progress(sup);
 }
 
+/* It has no job left and should be gone: what keeps it does not keep us. */
+void
+pl_worker_idle(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    const struct pl_config_workers *config = sup->groups[worker->group].config;
+    if (worker->status == PL_WORKER_LEAVING && worker->busy == 0 && worker->deadline == 0)
+        worker->deadline =
+            sup->now + (config != NULL && config->stop_grace > 0 ? config->stop_grace : STOP_GRACE);
+}
+
+static void
+overdue(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    worker->deadline = 0;
+    pl_log(PL_LOG_WARNING, "worker has no job but does not end: it is killed",
+           PL_F_STR("worker", worker->name), PL_F_UINT("pid", worker->pid));
+    kill_tree(sup, worker);
+}
+
 static void
 leave(struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -297,6 +323,7 @@ leave(struct pl_supervisor *sup, struct pl_worker *worker)
     struct pl_event event = {.kind = PL_EV_WORKER_DRAIN, .worker = {worker->index, worker->gen}};
     pl_step(sup, &event);
     pl_worker_control(sup, worker, PL_CONTROL_DRAIN, PL_S2W_DRAIN);
+    pl_worker_idle(sup, worker);
 }
 
 static void
@@ -351,7 +378,7 @@ static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
                            [EV_KILL] = kill_tree},
     [PL_WORKER_UP] =
         {[EV_SPAWNED] = announce, [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree},
-    [PL_WORKER_LEAVING] = {[EV_EXITED] = exited, [EV_KILL] = kill_tree},
+    [PL_WORKER_LEAVING] = {[EV_EXITED] = exited, [EV_KILL] = kill_tree, [EV_DUE] = overdue},
     [PL_WORKER_DYING] =
         {[EV_SPAWN_FAILED] = never_lived, [EV_EXITED] = exited, [EV_KILL] = kill_tree},
     [PL_WORKER_TREE] = {[EV_TREE_GONE] = tree_gone},

@@ -120,6 +120,9 @@ void pl_worker_is_ready(struct pl_supervisor *sup, struct pl_worker *worker);
 void pl_worker_open_failed(struct pl_supervisor *sup, struct pl_worker *worker, bool permanent,
                            struct pl_str text);
 
+/* One of its jobs has ended: a leaving worker without jobs gets a limit to be gone by. */
+void pl_worker_idle(struct pl_supervisor *sup, struct pl_worker *worker);
+
 /* Finish the jobs, then end; with @again a new process follows. */
 void pl_worker_leave(struct pl_supervisor *sup, struct pl_worker *worker, bool again);
 

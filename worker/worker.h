@@ -132,8 +132,8 @@ bool pl_on_channel_thread(const struct pl_exec_host *host);
 int pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record);
 void pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record);
 
-/* Runs them, 1 to PL_EXEC_BATCH_MAX, and ends those that the plugin did not. More than one only when
- * the plugin takes batches. */
+/* Runs them, 1 to PL_EXEC_BATCH_MAX, and ends those that the plugin did not. More than one only
+ * when the plugin takes batches. */
 void pl_jobs_run(struct pl_exec_host *host, struct pl_exec_job *const *jobs, size_t count);
 
 /* Whether the plugin takes several jobs in one call. */

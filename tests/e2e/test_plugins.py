@@ -299,6 +299,19 @@ class Execute(PluginTest):
         self.until_total('crashed_attempts_total', 9)
 
 
+class Linger(PluginTest):
+    config = config(group('bad', PLUGINS / 'hostile.so', 'bad', stop_grace='200ms'))
+
+    def test_a_worker_without_jobs_that_does_not_end_is_killed(self):
+        self.ended(self.act('linger'), 'succeeded')
+        before = self.worker('bad')['pid']
+        self.instance.plctl('workers', 'restart', 'p/bad', code=0)
+        lib.until('another process has its place', lambda: (lambda w: w['pid'] not in (0, before) and
+                  w['state'] == 'idle')(self.worker('bad')))
+        self.ended(self.act('fine'), 'succeeded')
+        self.assertFalse(lib.alive(before))
+
+
 class Open(PluginTest):
     config = config(
         group('crash', PLUGINS / 'bad_open.so, config: {how: crash}', 'crash',

@@ -99,6 +99,15 @@ do_hang(struct pl_exec_job *job, const char *argument)
     hang();
 }
 
+/* Ends its job, and keeps the thread. */
+static int
+do_linger(struct pl_exec_job *job, const char *argument)
+{
+    (void)argument;
+    (void)done(job);
+    hang();
+}
+
 /* Crashes in its first attempt only. */
 static int
 do_crash_once(struct pl_exec_job *job, const char *argument)
@@ -286,7 +295,7 @@ static const struct action actions[] = {
     {"exit", do_exit},           {"leak", do_leak},         {"litter", do_litter},
     {"nothing", do_nothing},     {"pending", do_pending},   {"twice", do_twice},
     {"chatter", do_chatter},     {"in-place", do_alone},    {"boast", do_boast},
-    {"fatal", do_fatal},
+    {"fatal", do_fatal},         {"linger", do_linger},
 };
 
 static int
