@@ -70,14 +70,11 @@ static void
 persist(struct pl_supervisor *sup, const struct pl_action *action,
         const struct pl_step_facts *facts)
 {
-    PL_ASSERT(facts != NULL && facts->submit != NULL);
+    PL_ASSERT(facts != NULL && facts->submit.len > 0);
     struct pl_job_view view;
     int rc = pl_core_job_view(&sup->core, action->job, &view);
     PL_ASSERT(rc == PL_CORE_OK);
-    size_t len;
-    rc = pl_job_spec_encode(facts->submit, encoded, sizeof(encoded), &len);
-    PL_ASSERT(rc == 0); /* request_submit.c encoded it once before it asked the core */
-    struct pl_str parts[2] = {{(const char *)encoded, len}, facts->submit->payload};
+    struct pl_str parts[2] = {facts->submit, facts->payload};
     uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, 0, parts, 2);
     rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);

@@ -10,7 +10,8 @@
 /* What the core does not carry about the event that is being stepped: PERSIST and ENDED records are
  * written with it. All zero: nothing more is known. */
 struct pl_step_facts {
-    const struct pl_job_spec *submit; /* SUBMIT: what to log */
+    struct pl_str submit;  /* SUBMIT: the encoded record without its payload … */
+    struct pl_str payload; /* … and the payload */
     struct pl_str error;              /* why an attempt did not succeed, for people */
     struct pl_str content_type;
     struct pl_str log_tail;

@@ -34,7 +34,10 @@ write_event(struct pl_supervisor *sup, struct pl_state_event *event)
 static void
 put_text(char *to, size_t bytes, struct pl_str text)
 {
-    snprintf(to, bytes, "%.*s", (int)(text.len < bytes ? text.len : bytes), text.data);
+    size_t len = text.len < bytes ? text.len : bytes - 1;
+    if (len > 0)
+        memcpy(to, text.data, len);
+    to[len] = '\0';
 }
 
 void

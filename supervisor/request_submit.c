@@ -215,9 +215,11 @@ record_flags(const struct submit *submit)
     return flags;
 }
 
-/* Everything the job needs again. Texts stay views into the request. */
+/* Everything the job needs again, encoded once, before the core is asked: what the log could not
+ * hold must not be accepted. Texts stay views into the request. */
 static bool
-fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_error *error)
+fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_str *ret_encoded,
+            struct pl_rpc_error *error)
 {
     const struct pl_req_job_submit *req = submit->req;
     const char *pool = submit->pool->config->name;
@@ -255,8 +257,10 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_rp
     size_t len;
     if (add_pairs(req->labels, record.label, &record.label_count) &&
         add_pairs(req->meta, record.meta, &record.meta_count) &&
-        pl_job_spec_encode(&record, scratch, sizeof(scratch), &len) == 0)
+        pl_job_spec_encode(&record, scratch, sizeof(scratch), &len) == 0) {
+        *ret_encoded = (struct pl_str){(const char *)scratch, len};
         return true;
+    }
     pl_rpc_error_set(error, PL_E_PAYLOAD_TOO_LARGE,
                      "everything beside the payload may have %u bytes, %u labels and %u meta pairs",
                      PL_JOB_FIXED_MAX, PL_JOB_PAIRS_MAX, PL_JOB_PAIRS_MAX);
@@ -343,9 +347,9 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     submit.spec.pool = submit.pool->index;
     submit.spec.type = req->type;
     submit.spec.id = pl_entropy_uuid();
-    if (!fill_record(sup, &submit, error))
+    struct pl_step_facts facts = {.payload = req->payload};
+    if (!fill_record(sup, &submit, &facts.submit, error))
         return false;
-    struct pl_step_facts facts = {.submit = &record};
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {
         refusal(sup, &submit, error);
