@@ -142,6 +142,8 @@ report_started(struct pl_exec_job *job)
     pl_report(job->host, &meta, &part, 1, true);
 }
 
+_Static_assert(offsetof(struct pl_exec_job, host) == 0, "pl_job_take() leaves it alone");
+
 int
 pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
 {
@@ -161,7 +163,7 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
         if (buffer == NULL)
             return -ENOMEM;
     }
-    *job = (struct pl_exec_job){.host = host,
+    struct pl_exec_job fresh = {.host = host,
                                 .slot = record->meta.slot,
                                 .generation = record->meta.generation,
                                 .record = buffer,
@@ -169,15 +171,20 @@ pl_job_take(struct pl_exec_host *host, const struct pl_ring_record *record)
                                 .payload_map = PL_MAP_NULL,
                                 .result_map = PL_MAP_NULL,
                                 .result_fd = -1};
-    memcpy(job->record, record->body, record->body_bytes);
-    memcpy(&job->head, job->record, sizeof(job->head));
-    pl_uuid_format(&job->head.job, job->id);
-    int rc = parse(job);
+    memcpy(buffer, record->body, record->body_bytes);
+    memcpy(&fresh.head, buffer, sizeof(fresh.head));
+    pl_uuid_format(&fresh.head.job, fresh.id);
+    int rc = parse(&fresh);
     if (rc < 0)
         return rc;
-    job->started = pl_clock_mono();
+    fresh.started = pl_clock_mono();
+    fresh.live = true;
+    /* An executor thread that ended the slot's last job may still ask whether it is over. So the
+     * new one appears in one piece, under the lock, and `host` is never written: it leads to the
+     * lock. */
     pthread_mutex_lock(&host->lock);
-    job->live = true;
+    memcpy((char *)job + sizeof(job->host), (const char *)&fresh + sizeof(fresh.host),
+           sizeof(fresh) - sizeof(fresh.host));
     write_current(job);
     host->job_count++;
     pthread_mutex_unlock(&host->lock);

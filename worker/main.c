@@ -58,8 +58,10 @@ attach(struct pl_exec_host *host)
     host->unmarked = calloc(slots, sizeof(*host->unmarked));
     if (host->record == NULL || host->jobs == NULL || host->unmarked == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < slots; i++)
+    for (uint32_t i = 0; i < slots; i++) {
+        host->jobs[i].host = host;
         host->jobs[i].result_fd = -1;
+    }
     struct pl_worker_identity id = {
         .pid = (uint32_t)getpid(), .start_ns = pl_clock_mono(), .channel = host->channel.id};
     (void)pl_proc_start_ticks(getpid(), &id.start_ticks);

@@ -94,6 +94,11 @@ class PluginTest(lib.Test):
                    for line in self.instance.log().splitlines())
 
 
+def state_of(pid):
+    with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
+        return file.read().rpartition(')')[2].split()[0]
+
+
 def config_units(text):
     for line in text.splitlines():
         if 'max_units' in line:
@@ -403,6 +408,7 @@ class Many(PluginTest):
         pid = int(begun[0][0])
         # Whatever runs again need not wait: the gate opens while the process cannot look.
         os.kill(pid, signal.SIGSTOP)
+        lib.until('it is stopped', lambda: state_of(pid) == 'T')
         (self.instance.dir / 'gate').touch()
         os.kill(pid, signal.SIGKILL)
         self.others()

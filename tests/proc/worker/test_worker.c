@@ -181,6 +181,26 @@ START_TEST(test_threads_at_once)
 }
 END_TEST
 
+/* A slot gets its next job while the thread that ended the last one is still on its way out. */
+START_TEST(test_threads_refill)
+{
+    enum { SLOTS = 16, JOBS = 30000 };
+    begin(own_plugin("behave_threads"), SLOTS);
+    job.payload = "x";
+    job.bytes = 1;
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        fake_add(&fake, slot, &job);
+    fake_ring(&fake);
+    for (int i = SLOTS; i < JOBS + SLOTS; i++) {
+        uint32_t slot = fake_finished(&fake);
+        ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+        if (i < JOBS)
+            fake_dispatch(&fake, slot, &job);
+    }
+    drain();
+}
+END_TEST
+
 START_TEST(test_async)
 {
     begin(own_plugin("behave_async"), 8);
@@ -411,6 +431,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_inline_batch);
     tcase_add_test(tcase, test_execute_batch);
     tcase_add_test(tcase, test_threads_at_once);
+    tcase_add_test(tcase, test_threads_refill);
     tcase_add_test(tcase, test_async);
     tcase_add_test(tcase, test_sleep_cancel);
     tcase_add_test(tcase, test_stream_back_pressure);
