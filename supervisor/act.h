@@ -12,7 +12,7 @@
 struct pl_step_facts {
     struct pl_str submit;  /* SUBMIT: the encoded record without its payload … */
     struct pl_str payload; /* … and the payload */
-    struct pl_str error;              /* why an attempt did not succeed, for people */
+    struct pl_str error;   /* why an attempt did not succeed, for people */
     struct pl_str content_type;
     struct pl_str log_tail;
     struct pl_str data; /* the result */

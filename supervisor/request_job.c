@@ -100,16 +100,6 @@ wait_for(struct pl_supervisor *sup, struct wait *wait, const struct pl_uuid *id)
     return false;
 }
 
-static void
-drop_waits(struct pl_supervisor *sup, struct pl_session *session, uint32_t request)
-{
-    for (struct pl_watch *watch = session->watches, *next; watch != NULL; watch = next) {
-        next = watch->next_in_session;
-        if (watch->kind == PL_WATCH_WAIT && watch->request == request)
-            pl_watch_free(&sup->watches, watch);
-    }
-}
-
 void
 pl_request_wait(struct pl_supervisor *sup, const struct pl_request *request)
 {
@@ -150,7 +140,7 @@ pl_request_wait(struct pl_supervisor *sup, const struct pl_request *request)
         }
     }
     if (answered)
-        drop_waits(sup, request->session, request->id);
+        pl_wait_drop(sup, request->session, request->id);
     else if (!named)
         pl_reply_fail(sup, request, PL_E_INVALID, "name a job: 'id' or 'ids'");
     else if (req.timeout_ms == 0)

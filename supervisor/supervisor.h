@@ -77,7 +77,6 @@ struct pl_supervisor {
     const char *instance;
     const char *run_dir;
     const char *state_dir;
-    char *plugin_path;
 
     struct pl_config *config;
     struct pl_users *users;
@@ -87,7 +86,6 @@ struct pl_supervisor {
     pid_t guard_pid;
     uint64_t epoch;
     uint8_t boot_id[16];
-    bool welcomed;
     enum pl_sup_phase phase;
     pl_time started_mono;
     pl_wall started_wall;

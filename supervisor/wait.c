@@ -58,8 +58,8 @@ pl_outcome_find(struct pl_supervisor *sup, const struct pl_uuid *id,
 
 /* One request may wait for several jobs: its first outcome answers it and ends the other watches.
  */
-static void
-end_request(struct pl_supervisor *sup, struct pl_session *session, uint32_t request)
+void
+pl_wait_drop(struct pl_supervisor *sup, struct pl_session *session, uint32_t request)
 {
     for (struct pl_watch *watch = session->watches, *next; watch != NULL; watch = next) {
         next = watch->next_in_session;
@@ -89,7 +89,7 @@ pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl
         pl_session_touch(sup, session);
         pl_rpc_put_reply(&session->out, request);
         pl_outcome_encode(&session->out, id, result, with_result);
-        end_request(sup, session, request);
+        pl_wait_drop(sup, session, request);
         watch = pl_watch_first(&sup->watches, id); /* the chain changed */
     }
 }
@@ -103,7 +103,7 @@ expire(struct pl_supervisor *sup, struct pl_watch *watch)
     struct pl_uuid id = watch->job;
     uint32_t uid = session->uid;
     struct pl_request answer = {.session = session, .id = request};
-    end_request(sup, session, request);
+    pl_wait_drop(sup, session, request);
     pl_reply_fail(sup, &answer, PL_E_TIMEOUT, "the job has not ended within the time-out");
     struct pl_ref job;
     struct pl_job_view view;

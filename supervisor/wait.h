@@ -15,6 +15,9 @@ void pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
 void pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id,
                  const struct pl_job_result *result);
 
+/* Ends all watches of one request, which is answered. */
+void pl_wait_drop(struct pl_supervisor *sup, struct pl_session *session, uint32_t request);
+
 /* Time-outs of waits that have come. */
 void pl_wait_due(struct pl_supervisor *sup);
 

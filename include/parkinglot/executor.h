@@ -156,8 +156,9 @@ struct pl_exec_plugin {
                    enum pl_exec_level level);
     /* [channel] No job is left. */
     void (*close)(void *instance);
-    /* [execute] With CAN_BATCH: all jobs that wait when the plugin is free, 1 to PL_EXEC_BATCH_MAX, in
-     * the order they came. Each is ended by itself; what is returned holds for those that were not. */
+    /* [execute] With CAN_BATCH: all jobs that wait when the plugin is free, 1 to PL_EXEC_BATCH_MAX,
+     * in the order they came. Each is ended by itself; what is returned holds for those that were
+     * not. */
     int (*execute_batch)(void *instance, struct pl_exec_job *const *jobs, size_t count);
 };
 
