@@ -1,4 +1,4 @@
-#include "supervisor/log/memlog.h"
+#include "supervisor/log/memlog_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -8,54 +8,12 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "record/bytes.h"
-#include "shm/map.h"
 #include "shm/store.h"
-
-#define HEAD_BYTES sizeof(struct pl_memlog_chunk_head)
-
-/* Our view of a chunk; what others may see is in its header. */
-struct chunk {
-    struct pl_map map;
-    int fd;
-    uint32_t number;
-    uint32_t epoch;
-    uint64_t used; /* what `published` says */
-    uint64_t live; /* bytes of records that were not marked dead */
-};
-
-struct pl_memlog {
-    struct pl_memlog_config config;
-    struct chunk *chunks; /* by number; the last one is appended to */
-    size_t count;
-    size_t capacity;
-    uint32_t next_number;
-    bool ready; /* false between open with chunks and resume */
-    bool stuck; /* compaction met a bad record */
-
-    uint32_t round_last; /* last chunk of the compaction round under way; 0: none */
-    uint64_t cursor;     /* in the oldest chunk */
-    uint64_t state_live; /* bytes of kept records other than SUBMIT and FINISH: last round … */
-    uint64_t state_kept; /* … and this one */
-
-    struct pl_memlog_stats stats;
-};
-
-static struct pl_memlog_chunk_head *
-head_of(const struct chunk *chunk)
-{
-    return chunk->map.base;
-}
-
-static uint8_t *
-bytes_of(const struct chunk *chunk)
-{
-    return chunk->map.base;
-}
 
 /* Chunks */
 
 static void
-chunk_close(struct chunk *chunk)
+chunk_close(struct pl_memlog_chunk *chunk)
 {
     pl_map_close(&chunk->map);
     if (chunk->fd >= 0)
@@ -71,7 +29,7 @@ chunks_reserve(struct pl_memlog *log, size_t want)
     size_t capacity = log->capacity ? log->capacity * 2 : 16;
     while (capacity < want)
         capacity *= 2;
-    struct chunk *chunks = reallocarray(log->chunks, capacity, sizeof(*chunks));
+    struct pl_memlog_chunk *chunks = reallocarray(log->chunks, capacity, sizeof(*chunks));
     if (!chunks)
         return -ENOMEM;
     log->chunks = chunks;
@@ -79,7 +37,7 @@ chunks_reserve(struct pl_memlog *log, size_t want)
     return 0;
 }
 
-static struct chunk *
+static struct pl_memlog_chunk *
 chunk_find(const struct pl_memlog *log, uint64_t number)
 {
     /* Contiguous unless one was lost. */
@@ -94,16 +52,10 @@ chunk_find(const struct pl_memlog *log, uint64_t number)
     return NULL;
 }
 
-static struct chunk *
-newest(const struct pl_memlog *log)
-{
-    return log->count ? &log->chunks[log->count - 1] : NULL;
-}
-
 static void
-chunk_format(const struct pl_memlog *log, struct chunk *chunk)
+chunk_format(const struct pl_memlog *log, struct pl_memlog_chunk *chunk)
 {
-    struct pl_memlog_chunk_head *head = head_of(chunk);
+    struct pl_memlog_chunk_head *head = pl_memlog_head_of(chunk);
     head->version = PL_MEMLOG_VERSION;
     head->seed = log->config.seed;
     memcpy(head->boot_id, log->config.boot_id, 16);
@@ -112,24 +64,26 @@ chunk_format(const struct pl_memlog *log, struct chunk *chunk)
     head->epoch = chunk->epoch;
     head->first_lsn = log->stats.next_lsn;
     head->oldest = log->count ? log->chunks[0].number : chunk->number;
-    PL_SHM_STORE("memlog_first", &head->published, HEAD_BYTES, memory_order_relaxed);
+    PL_SHM_STORE("memlog_first", &head->published, PL_MEMLOG_HEAD_BYTES, memory_order_relaxed);
     /* release: the header is whole before it says so; pairs with recovery's acquire of magic */
     PL_SHM_STORE("memlog_magic", &head->magic, PL_MEMLOG_MAGIC, memory_order_release);
 }
 
 /* A new newest chunk that holds at least @need bytes of records; the guard has it when this
  * returns. */
-static int
-chunk_begin(struct pl_memlog *log, uint64_t need)
+int
+pl_memlog_chunk_begin(struct pl_memlog *log, uint64_t need)
 {
     uint64_t bytes = log->config.chunk_bytes;
-    if (bytes < HEAD_BYTES + need)
-        bytes = HEAD_BYTES + need;
+    if (bytes < PL_MEMLOG_HEAD_BYTES + need)
+        bytes = PL_MEMLOG_HEAD_BYTES + need;
     int r = chunks_reserve(log, log->count + 1);
     if (r < 0)
         return r;
-    struct chunk chunk = {
-        .fd = -1, .number = log->next_number, .epoch = log->config.epoch, .used = HEAD_BYTES};
+    struct pl_memlog_chunk chunk = {.fd = -1,
+                                    .number = log->next_number,
+                                    .epoch = log->config.epoch,
+                                    .used = PL_MEMLOG_HEAD_BYTES};
     r = pl_seg_create("pl-log", bytes, &chunk.fd);
     if (r < 0)
         return r;
@@ -145,14 +99,14 @@ chunk_begin(struct pl_memlog *log, uint64_t need)
     }
     log->chunks[log->count++] = chunk;
     log->next_number++;
-    log->stats.used_bytes += HEAD_BYTES;
+    log->stats.used_bytes += PL_MEMLOG_HEAD_BYTES;
     return 0;
 }
 
-static void
-chunk_release_oldest(struct pl_memlog *log)
+void
+pl_memlog_chunk_release_oldest(struct pl_memlog *log)
 {
-    struct chunk *chunk = &log->chunks[0];
+    struct pl_memlog_chunk *chunk = &log->chunks[0];
     if (log->config.host.release)
         log->config.host.release(log->config.host.user, chunk->number, chunk->epoch);
     log->stats.live_bytes -= chunk->live;
@@ -164,12 +118,6 @@ chunk_release_oldest(struct pl_memlog *log)
 }
 
 /* Writing */
-
-static bool
-is_counted(unsigned type)
-{
-    return type == PL_RECORD_SUBMIT || type == PL_RECORD_FINISH;
-}
 
 static uint32_t
 crc_of(const uint8_t packed[PL_RECORD_HEAD_BYTES], uint32_t seed, const struct pl_str *parts,
@@ -183,19 +131,20 @@ crc_of(const uint8_t packed[PL_RECORD_HEAD_BYTES], uint32_t seed, const struct p
 }
 
 /* Writes and publishes. @head has lsn and epoch. */
-static int
-append_raw(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
-           size_t count, uint64_t body_len, uint64_t *ret_location)
+int
+pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
+                     const struct pl_str *parts, size_t count, uint64_t body_len,
+                     uint64_t *ret_location)
 {
     uint64_t bytes = pl_record_bytes(body_len);
-    struct chunk *chunk = newest(log);
+    struct pl_memlog_chunk *chunk = pl_memlog_newest(log);
     if (!chunk || chunk->map.bytes - chunk->used < bytes) {
-        int r = chunk_begin(log, bytes);
+        int r = pl_memlog_chunk_begin(log, bytes);
         if (r < 0)
             return r;
-        chunk = newest(log);
+        chunk = pl_memlog_newest(log);
     }
-    uint8_t *at = bytes_of(chunk) + chunk->used;
+    uint8_t *at = pl_memlog_bytes_of(chunk) + chunk->used;
     uint8_t packed[PL_RECORD_HEAD_BYTES];
     static const uint8_t zeros[PL_RECORD_ALIGN];
     size_t padding = (size_t)(bytes - PL_RECORD_HEAD_BYTES - body_len);
@@ -211,11 +160,11 @@ append_raw(struct pl_memlog *log, const struct pl_record *head, const struct pl_
     PL_SHM_COPY("memlog_padding", body, zeros, padding);
     uint64_t offset = chunk->used;
     /* release: the record is whole before it exists; pairs with recovery's acquire of published */
-    PL_SHM_STORE("memlog_publish", &head_of(chunk)->published, offset + bytes,
+    PL_SHM_STORE("memlog_publish", &pl_memlog_head_of(chunk)->published, offset + bytes,
                  memory_order_release);
     chunk->used += bytes;
     log->stats.used_bytes += bytes;
-    if (is_counted(head->type)) {
+    if (pl_memlog_is_counted(head->type)) {
         chunk->live += bytes;
         log->stats.live_bytes += bytes;
     }
@@ -242,7 +191,7 @@ pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const stru
     record.lsn = log->stats.next_lsn;
     record.epoch = log->config.epoch;
     record.flags &= (uint8_t)~PL_RECORD_COPIED;
-    int r = append_raw(log, &record, parts, part_count, body_len, ret_location);
+    int r = pl_memlog_append_raw(log, &record, parts, part_count, body_len, ret_location);
     if (r != 0)
         return r;
     log->stats.next_lsn++;
@@ -251,17 +200,30 @@ pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const stru
     return 0;
 }
 
+int
+pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head, struct pl_str body,
+                          uint64_t *ret_location)
+{
+    PL_ASSERT(log->ready && head->lsn < log->stats.next_lsn);
+    if (body.len > PL_RECORD_BODY_MAX)
+        return PL_MEMLOG_E_TOO_BIG;
+    struct pl_record record = *head;
+    record.flags |= PL_RECORD_COPIED;
+    return pl_memlog_append_raw(log, &record, &body, 1, body.len, ret_location);
+}
+
 /* Reading */
 
 int
 pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
                struct pl_record_view *ret_view)
 {
-    const struct chunk *chunk = chunk_find(log, location >> 32);
+    const struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
     uint64_t offset = location & UINT32_MAX;
-    if (!chunk || offset < HEAD_BYTES || offset >= chunk->used || offset % PL_RECORD_ALIGN != 0)
+    if (!chunk || offset < PL_MEMLOG_HEAD_BYTES || offset >= chunk->used ||
+        offset % PL_RECORD_ALIGN != 0)
         return PL_MEMLOG_E_DAMAGED;
-    const uint8_t *at = bytes_of(chunk) + offset;
+    const uint8_t *at = pl_memlog_bytes_of(chunk) + offset;
     size_t max = (size_t)(chunk->used - offset);
     if (check)
         return pl_record_open(at, max, log->config.seed, ret_view) == 0 ? 0 : PL_MEMLOG_E_DAMAGED;
@@ -283,8 +245,9 @@ void
 pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location)
 {
     struct pl_record_view view;
-    PL_ASSERT(pl_memlog_read(log, location, false, &view) == 0 && is_counted(view.head.type));
-    struct chunk *chunk = chunk_find(log, location >> 32);
+    PL_ASSERT(pl_memlog_read(log, location, false, &view) == 0 &&
+              pl_memlog_is_counted(view.head.type));
+    struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
     PL_ASSERT(chunk->live >= view.bytes);
     chunk->live -= view.bytes;
     log->stats.live_bytes -= view.bytes;
@@ -294,24 +257,25 @@ pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location)
 
 /* Return: 0 and *ret_chunk owns @fd, or an outcome of memlog.h, or negative errno. */
 static int
-chunk_attach(const struct pl_memlog_config *config, int fd, struct chunk *ret_chunk)
+chunk_attach(const struct pl_memlog_config *config, int fd, struct pl_memlog_chunk *ret_chunk)
 {
-    struct chunk chunk = {.fd = fd, .map = PL_MAP_NULL};
+    struct pl_memlog_chunk chunk = {.fd = fd, .map = PL_MAP_NULL};
     int r = pl_map_open(fd, true, &chunk.map);
     if (r == -EBADF || r == -EINVAL)
         return PL_MEMLOG_E_DAMAGED;
     if (r < 0)
         return r;
-    const struct pl_memlog_chunk_head *head = head_of(&chunk);
+    const struct pl_memlog_chunk_head *head = pl_memlog_head_of(&chunk);
     r = PL_MEMLOG_E_DAMAGED;
-    /* acquire: pairs with chunk_format()'s release of magic and append_raw()'s of published */
-    if (chunk.map.bytes < HEAD_BYTES ||
+    /* acquire: pairs with chunk_format()'s release of magic and pl_memlog_append_raw()'s of
+     * published */
+    if (chunk.map.bytes < PL_MEMLOG_HEAD_BYTES ||
         atomic_load_explicit(&head->magic, memory_order_acquire) != PL_MEMLOG_MAGIC)
         goto fail;
     chunk.used = atomic_load_explicit(&head->published, memory_order_acquire);
     chunk.number = head->number;
     chunk.epoch = head->epoch;
-    if (chunk.used < HEAD_BYTES || chunk.used > chunk.map.bytes ||
+    if (chunk.used < PL_MEMLOG_HEAD_BYTES || chunk.used > chunk.map.bytes ||
         chunk.used % PL_RECORD_ALIGN != 0 || chunk.number == 0)
         goto fail;
     r = PL_MEMLOG_E_FOREIGN;
@@ -328,7 +292,8 @@ fail:
 static int
 chunk_compare(const void *a, const void *b)
 {
-    uint32_t x = ((const struct chunk *)a)->number, y = ((const struct chunk *)b)->number;
+    uint32_t x = ((const struct pl_memlog_chunk *)a)->number,
+             y = ((const struct pl_memlog_chunk *)b)->number;
     return x < y ? -1 : x > y;
 }
 
@@ -337,7 +302,7 @@ static int
 attach_all(struct pl_memlog *log, const int *fds, size_t fd_count)
 {
     for (size_t i = 0; i < fd_count; i++) {
-        struct chunk *slot = &log->chunks[log->count];
+        struct pl_memlog_chunk *slot = &log->chunks[log->count];
         int r = chunk_attach(&log->config, fds[i], slot);
         if (r == PL_MEMLOG_E_DAMAGED)
             log->stats.bad_chunks++;
@@ -349,15 +314,15 @@ attach_all(struct pl_memlog *log, const int *fds, size_t fd_count)
     if (log->count == 0)
         return PL_MEMLOG_E_DAMAGED;
     qsort(log->chunks, log->count, sizeof(log->chunks[0]), chunk_compare);
-    log->config.seed = head_of(&log->chunks[0])->seed;
+    log->config.seed = pl_memlog_head_of(&log->chunks[0])->seed;
     for (size_t i = 0; i < log->count; i++) {
         log->stats.used_bytes += log->chunks[i].used;
-        if (head_of(&log->chunks[i])->seed != log->config.seed)
+        if (pl_memlog_head_of(&log->chunks[i])->seed != log->config.seed)
             return PL_MEMLOG_E_FOREIGN;
         if (i > 0 && log->chunks[i].number == log->chunks[i - 1].number)
             return PL_MEMLOG_E_DAMAGED;
     }
-    log->next_number = newest(log)->number + 1;
+    log->next_number = pl_memlog_newest(log)->number + 1;
     return 0;
 }
 
@@ -399,7 +364,7 @@ pl_memlog_open(const struct pl_memlog_config *config, const int *fds, size_t fd_
     log->config = *config;
     config_complete(&log->config);
     log->next_number = 1;
-    log->stats.next_lsn = 1;
+    log->stats.next_lsn = config->first_lsn > 0 ? config->first_lsn : 1;
     int r = chunks_reserve(log, fd_count + 1);
     if (r == 0 && fd_count > 0) {
         r = attach_all(log, fds, fd_count);
@@ -436,7 +401,7 @@ static void
 count_live(struct pl_memlog *log, uint64_t location)
 {
     struct pl_record_view view;
-    struct chunk *chunk = chunk_find(log, location >> 32);
+    struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
     if (!chunk || pl_memlog_read(log, location, false, &view) != 0)
         return;
     chunk->live += view.bytes;
@@ -468,14 +433,14 @@ pl_memlog_resume(struct pl_memlog *log, const struct pl_recovery *recovery)
     const struct pl_recover_report *report = &recovery->report;
     if (!log->ready) {
         while (log->count > 1 && log->chunks[0].number < report->oldest_chunk)
-            chunk_release_oldest(log);
+            pl_memlog_chunk_release_oldest(log);
         count_all_live(log, recovery);
-        uint64_t first = head_of(newest(log))->first_lsn;
+        uint64_t first = pl_memlog_head_of(pl_memlog_newest(log))->first_lsn;
         log->stats.next_lsn = report->lsn_max + 1 > first ? report->lsn_max + 1 : first;
         log->state_live = 0;
         /* Behind a torn tail nothing could be found again. */
         if (report->torn_bytes != 0) {
-            int r = chunk_begin(log, 0);
+            int r = pl_memlog_chunk_begin(log, 0);
             if (r < 0)
                 return r;
         }
@@ -493,137 +458,6 @@ pl_memlog_free(struct pl_memlog *log)
         chunk_close(&log->chunks[i]);
     free(log->chunks);
     free(log);
-}
-
-/* Compaction */
-
-bool
-pl_memlog_compact_due(const struct pl_memlog *log)
-{
-    if (!log->ready || log->stuck)
-        return false;
-    if (log->round_last != 0)
-        return true;
-    uint64_t wanted = log->stats.live_bytes + log->state_live;
-    return log->stats.used_bytes > log->config.chunk_bytes && log->stats.used_bytes / 2 > wanted;
-}
-
-void
-pl_memlog_compact_force(struct pl_memlog *log)
-{
-    PL_ASSERT(log->ready);
-    if (log->round_last != 0 || log->stuck)
-        return;
-    log->round_last = newest(log)->number;
-    log->cursor = HEAD_BYTES;
-    log->state_kept = 0;
-}
-
-static bool
-is_wanted(const struct pl_memlog *log, uint64_t location, const struct pl_record_view *view)
-{
-    switch ((enum pl_record_type)view->head.type) {
-    case PL_RECORD_NONE:
-    case PL_RECORD_CHUNK_DROP:
-    case PL_RECORD_EPOCH:
-    case PL_RECORD_ACK:
-        return false;
-    case PL_RECORD_POOL:
-        return true;
-    case PL_RECORD_SUBMIT:
-    case PL_RECORD_START:
-    case PL_RECORD_FINISH:
-    case PL_RECORD_RETRY:
-    case PL_RECORD_CANCEL:
-    case PL_RECORD_HOLD:
-    case PL_RECORD_RELEASE:
-        break;
-    }
-    return log->config.host.keep(log->config.host.user, location, view);
-}
-
-/* The record at the cursor of the oldest chunk: copied when wanted. */
-static int
-compact_one(struct pl_memlog *log, uint64_t *ret_bytes)
-{
-    uint64_t from = (uint64_t)log->chunks[0].number << 32 | log->cursor;
-    struct pl_record_view view;
-    if (pl_memlog_read(log, from, false, &view) != 0)
-        return PL_MEMLOG_E_DAMAGED;
-    if (is_wanted(log, from, &view)) {
-        if (pl_memlog_read(log, from, true, &view) != 0)
-            return PL_MEMLOG_E_DAMAGED;
-        struct pl_record head = view.head;
-        head.flags |= PL_RECORD_COPIED;
-        uint64_t to;
-        int r = append_raw(log, &head, &view.body, 1, view.body.len, &to);
-        if (r != 0)
-            return r;
-        if (is_counted(head.type)) {
-            PL_ASSERT(log->chunks[0].live >= view.bytes);
-            log->chunks[0].live -= view.bytes;
-            log->stats.live_bytes -= view.bytes;
-        } else {
-            log->state_kept += view.bytes;
-        }
-        log->stats.copied_bytes += view.bytes;
-        if (log->config.host.moved)
-            log->config.host.moved(log->config.host.user, &view.head, from, to);
-    }
-    log->cursor += view.bytes;
-    *ret_bytes = view.bytes;
-    return 0;
-}
-
-/* The oldest chunk has no survivor left in it: say so, then let it go. */
-static int
-compact_drop(struct pl_memlog *log)
-{
-    uint8_t body[4];
-    pl_put_le32(body, log->chunks[0].number);
-    const struct pl_str part = {(const char *)body, sizeof(body)};
-    uint64_t location;
-    int r = pl_memlog_append(log, &(struct pl_record){.type = PL_RECORD_CHUNK_DROP}, &part, 1,
-                             &location);
-    if (r != 0)
-        return r;
-    pl_crash_point("memlog_drop:before");
-    chunk_release_oldest(log);
-    log->cursor = HEAD_BYTES;
-    return 0;
-}
-
-int
-pl_memlog_compact(struct pl_memlog *log, uint64_t max_bytes)
-{
-    PL_ASSERT(log->ready);
-    if (log->stuck)
-        return PL_MEMLOG_E_DAMAGED;
-    if (!pl_memlog_compact_due(log))
-        return 0;
-    pl_memlog_compact_force(log);
-    uint64_t seen = 0;
-    while (log->chunks[0].number <= log->round_last) {
-        int r = 0;
-        uint64_t bytes = 0;
-        if (log->count == 1) /* survivors must not land in the chunk that goes */
-            r = chunk_begin(log, 0);
-        else if (log->cursor < log->chunks[0].used)
-            r = compact_one(log, &bytes);
-        else
-            r = compact_drop(log);
-        if (r == PL_MEMLOG_E_DAMAGED)
-            log->stuck = true;
-        if (r != 0)
-            return r;
-        seen += bytes;
-        if (seen >= max_bytes)
-            return PL_MEMLOG_E_MORE;
-    }
-    log->round_last = 0;
-    log->state_live = log->state_kept;
-    log->stats.rounds++;
-    return 0;
 }
 
 void

@@ -89,6 +89,7 @@ struct pl_memlog_config {
     uint32_t epoch;       /* of this incarnation, above all earlier ones */
     uint64_t chunk_bytes; /* 0: default; rounded up to pages */
     uint64_t max_bytes;   /* live bytes above which SUBMIT is refused; 0: no limit */
+    uint64_t first_lsn;   /* of a fresh log, above all that the store has; 0: 1 */
     struct pl_memlog_host host;
 };
 
@@ -148,6 +149,17 @@ void pl_memlog_free(struct pl_memlog *log);
 int pl_memlog_append(struct pl_memlog *log, const struct pl_record *head,
                      const struct pl_str *parts, size_t part_count, uint64_t *ret_location);
 
+/**
+ * pl_memlog_append_restored() - a record that the store kept, under the lsn it was born with
+ * @head: as it was; the record is marked PL_RECORD_COPIED, so it is not fed back
+ *
+ * Only into a log that began above that lsn (config.first_lsn).
+ *
+ * Return: as pl_memlog_append().
+ */
+int pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head,
+                              struct pl_str body, uint64_t *ret_location);
+
 /* Views into the log. @check: verify the CRC too. Return: 0 or PL_MEMLOG_E_DAMAGED (no such
  * record). */
 int pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
@@ -172,6 +184,20 @@ bool pl_memlog_compact_due(const struct pl_memlog *log);
 
 /* Begin a round now, whatever is due (tests, `db compact`). */
 void pl_memlog_compact_force(struct pl_memlog *log);
+
+/**
+ * pl_memlog_feed_start() - begin to feed the store
+ * @after_lsn: it has everything up to here, or will take it from its ring
+ *
+ * The feed gives every record marked PL_RECORD_DURABLE once, in the order of lsn. Compaction stays
+ * behind it. It is only a place in this log: a new supervisor starts a new feed.
+ */
+void pl_memlog_feed_start(struct pl_memlog *log, uint64_t after_lsn);
+
+/* The next record for the store; stays until pl_memlog_feed_next(). Views are good until the next
+ * pl_memlog_compact(). Return: false when there is none yet, or the feed was not started. */
+bool pl_memlog_feed_peek(struct pl_memlog *log, struct pl_record_view *ret_view);
+void pl_memlog_feed_next(struct pl_memlog *log);
 
 void pl_memlog_get_stats(const struct pl_memlog *log, struct pl_memlog_stats *ret_stats);
 
