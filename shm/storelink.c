@@ -250,8 +250,10 @@ enum pl_storelink_state
 pl_storelink_state(const struct pl_storelink *link)
 {
     /* acquire: the error and the seed were written before; pairs with pl_storelink_set_state() */
-    uint64_t state = atomic_load_explicit(&peer_t2s(link)->state, memory_order_acquire);
-    return state > PL_STORELINK_ENDED ? PL_STORELINK_NONE : (enum pl_storelink_state)state;
+    uint64_t word = atomic_load_explicit(&peer_t2s(link)->state, memory_order_acquire);
+    uint32_t state = (uint32_t)word;
+    return word >> 32 != link->gen || state > PL_STORELINK_ENDED ? PL_STORELINK_NONE
+                                                                 : (enum pl_storelink_state)state;
 }
 
 bool
@@ -293,6 +295,15 @@ pl_storelink_read_stats(const struct pl_storelink *link, struct pl_storelink_sta
 /* --- store's side --- */
 
 uint64_t
+pl_storelink_acknowledged(const struct pl_storelink *link)
+{
+    PL_ASSERT(!link->supervisor);
+    const struct pl_t2s_control *mine = (const void *)(link->own + CONTROL_OFFSET);
+    /* relaxed: written by a process that is gone */
+    return atomic_load_explicit(&mine->durable_lsn, memory_order_relaxed);
+}
+
+uint64_t
 pl_storelink_control(const struct pl_storelink *link)
 {
     /* acquire: pairs with pl_storelink_set_control() */
@@ -317,7 +328,8 @@ void
 pl_storelink_set_state(struct pl_storelink *link, enum pl_storelink_state state)
 {
     /* release: after the words that it speaks of; pairs with pl_storelink_state() */
-    PL_SHM_STORE("storelink.state", &own_t2s(link)->state, state, memory_order_release);
+    PL_SHM_STORE("storelink.state", &own_t2s(link)->state, (uint64_t)link->gen << 32 | state,
+                 memory_order_release);
 }
 
 void

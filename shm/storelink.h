@@ -123,7 +123,7 @@ _Static_assert(sizeof(struct pl_s2t_control) == 256, "shared layout");
 struct pl_t2s_control {
     _Alignas(64) _Atomic uint64_t durable_lsn; /* everything up to it is on disk; never goes back */
     uint64_t reserved0[7];
-    _Alignas(64) _Atomic uint64_t state; /* enum pl_storelink_state */
+    _Alignas(64) _Atomic uint64_t state; /* generation of the process << 32 | pl_storelink_state */
     _Atomic uint64_t seed;               /* CRC seed of the log's records << 32 | 1; 0: not known */
     _Atomic uint64_t room_bytes;         /* that new jobs may still take; UINT64_MAX: plenty */
     uint64_t reserved1[5];
@@ -155,6 +155,7 @@ struct pl_storelink {
     struct pl_uuid id;
     uint32_t log_ring_bytes;
     uint32_t answer_ring_bytes;
+    uint32_t gen;                /* of the store's process: set by the owner after attaching */
     struct pl_ring_producer out; /* log for the supervisor, answer for the store */
     struct pl_ring_consumer in;  /* answer for the supervisor, log for the store */
 };
@@ -204,7 +205,7 @@ void pl_storelink_write_sent(struct pl_storelink *link, const struct pl_storelin
 int pl_storelink_read_sent(const struct pl_storelink *link, struct pl_storelink_sent *ret_sent);
 
 uint64_t pl_storelink_durable_lsn(const struct pl_storelink *link);
-/* Unknown values as PL_STORELINK_NONE. */
+/* Of the process link->gen; NONE while it has not said anything, and for unknown values. */
 enum pl_storelink_state pl_storelink_state(const struct pl_storelink *link);
 /* Return: false while the store has not said it. */
 bool pl_storelink_seed(const struct pl_storelink *link, uint32_t *ret_seed);
@@ -214,6 +215,9 @@ int pl_storelink_read_error(const struct pl_storelink *link, char text[PL_STOREL
 int pl_storelink_read_stats(const struct pl_storelink *link, struct pl_storelink_stats *ret_stats);
 
 /* --- store's side ----------------------------------------------------------------------------- */
+
+/* What an earlier process of this link acknowledged; 0: nothing. */
+uint64_t pl_storelink_acknowledged(const struct pl_storelink *link);
 
 uint64_t pl_storelink_control(const struct pl_storelink *link);
 uint64_t pl_storelink_epoch(const struct pl_storelink *link);

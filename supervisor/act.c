@@ -23,31 +23,45 @@ log_is_broken(const char *what, int code)
     exit(75);
 }
 
+/* Return: its place. */
 static uint64_t
-append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint32_t attempt,
-       const struct pl_str *parts, size_t part_count)
+append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, bool durable,
+       uint32_t attempt, const struct pl_str *parts, size_t part_count)
 {
     struct pl_record head = {.job = *job,
                              .attempt = attempt,
                              .type = (uint8_t)type,
+                             .flags = durable ? PL_RECORD_DURABLE : 0,
                              .boot_ns = sup->now_boot,
                              .wall_ms = sup->now_wall};
     uint64_t location;
     int rc = pl_memlog_append(sup->log, &head, parts, part_count, &location);
     if (rc != PL_MEMLOG_OK)
         log_is_broken(pl_record_type_name(type), rc);
+    if (durable)
+        pl_store_appended(sup, pl_memlog_last_lsn(sup->log));
     return location;
 }
 
-void
-pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint32_t attempt,
-            const struct pl_job_note *note)
+bool
+pl_job_is_durable(struct pl_supervisor *sup, uint64_t location)
+{
+    struct pl_record_view view;
+    return pl_memlog_read(sup->log, location, false, &view) == PL_MEMLOG_OK &&
+           (view.head.flags & PL_RECORD_DURABLE) != 0;
+}
+
+uint64_t
+pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, uint64_t submit,
+            uint32_t attempt, const struct pl_job_note *note)
 {
     size_t len = 0;
     int rc = note == NULL ? 0 : pl_job_note_encode(note, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
     struct pl_str part = {(const char *)encoded, len};
-    append(sup, type, job, attempt, &part, 1);
+    bool durable = pl_job_is_durable(sup, submit);
+    append(sup, type, job, durable, attempt, &part, 1);
+    return durable ? pl_memlog_last_lsn(sup->log) : 0;
 }
 
 bool
@@ -75,7 +89,8 @@ persist(struct pl_supervisor *sup, const struct pl_action *action,
     int rc = pl_core_job_view(&sup->core, action->job, &view);
     PL_ASSERT(rc == PL_CORE_OK);
     struct pl_str parts[2] = {facts->submit, facts->payload};
-    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, 0, parts, 2);
+    bool durable = sup->pools[view.pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, durable, 0, parts, 2);
     rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);
 }
@@ -194,15 +209,16 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     int rc = pl_job_result_encode(result, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
     struct pl_str parts[2] = {{(const char *)encoded, len}, result->data};
-    uint64_t location = append(sup, PL_RECORD_FINISH, job, result->attempts, parts, 2);
+    bool durable = pl_job_is_durable(sup, submit);
+    uint64_t location = append(sup, PL_RECORD_FINISH, job, durable, result->attempts, parts, 2);
+    uint64_t gate = durable ? pl_memlog_last_lsn(sup->log) : 0;
     rc = pl_outcome_store_put(sup->outcomes, location);
     if (rc != 0)
         log_is_broken("outcome index", rc);
-    /* Shown only now that it is as durable as its pool promises. */
-    pl_follow_end(sup, job, result);
-    pl_wait_end(sup, job, result);
-    if (submit != 0)
-        pl_memlog_mark_dead(sup->log, submit);
+    /* Shown only once it is as durable as its pool promises. */
+    pl_follow_end(sup, job, result, gate);
+    pl_wait_end(sup, job, result, gate);
+    pl_memlog_mark_dead(sup->log, submit);
 }
 
 static void
@@ -236,7 +252,7 @@ log_retry(struct pl_supervisor *sup, const struct pl_action *action)
         note.not_before_boot_ns = sup->now_boot + action->delay_ns;
         note.not_before_wall_ms = sup->now_wall + action->delay_ns / PL_NS_PER_MS;
     }
-    pl_log_note(sup, PL_RECORD_RETRY, &view.id, view.attempt, &note);
+    pl_log_note(sup, PL_RECORD_RETRY, &view.id, view.body, view.attempt, &note);
 }
 
 /* The stop decides the outcome, so it is logged when it is sent. Not that of a time-out or a
@@ -251,7 +267,7 @@ log_stop(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_job_note note = {.outcome = PL_OUTCOME_CANCELLED,
                                .by_uid = action->who,
                                .reason = reason_word(action, NULL)};
-    pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.attempt, &note);
+    pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.body, view.attempt, &note);
 }
 
 static void

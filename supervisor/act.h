@@ -49,13 +49,17 @@ void pl_step_due(struct pl_supervisor *sup);
 bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record *ret_head,
                       struct pl_job_spec *ret_spec);
 
-/* Appends a small record (START, RETRY, CANCEL; HOLD and RELEASE with @note NULL). Failure is
- * fatal: a log that cannot be written promises nothing. */
-void pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
-                 uint32_t attempt, const struct pl_job_note *note);
+/* Appends a small record (START, RETRY, CANCEL; HOLD and RELEASE with @note NULL) about the job
+ * whose SUBMIT is at @submit. Failure is fatal: a log that cannot be written promises nothing.
+ * Return: its lsn when the job is durable: what must not come before it waits for that; else 0. */
+uint64_t pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
+                     uint64_t submit, uint32_t attempt, const struct pl_job_note *note);
 
-/* Appends FINISH, then shows the outcome to whoever waits and gives the SUBMIT at @submit (0: none)
- * back. Texts are cut where a record could not hold them. */
+/* Whether the record at @location (SUBMIT or FINISH) is of a durable job. */
+bool pl_job_is_durable(struct pl_supervisor *sup, uint64_t location);
+
+/* Appends FINISH, then shows the outcome to whoever waits (once it is durable) and gives the SUBMIT
+ * at @submit back. Texts are cut where a record could not hold them. */
 void pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
                    struct pl_job_result *result);
 

@@ -182,7 +182,9 @@ static void
 try_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
 {
     struct pl_run *run = &worker->runs[slot];
-    int rc = worker->corrupt ? PL_RING_E_CORRUPT : send_dispatch(sup, worker, slot);
+    int rc = worker->corrupt                  ? PL_RING_E_CORRUPT
+             : !pl_store_has(sup, run->after) ? PL_RING_E_FULL
+                                              : send_dispatch(sup, worker, slot);
     bool waits = rc == PL_RING_E_FULL;
     if (waits && !run->dispatch_waits)
         worker->waiting++;
@@ -212,7 +214,7 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
                                .worker_gen = worker->gen,
                                .slot = action->slot};
-    pl_log_note(sup, PL_RECORD_START, &view.id, action->attempt, &note);
+    uint64_t start = pl_log_note(sup, PL_RECORD_START, &view.id, view.body, action->attempt, &note);
     run->job = action->job;
     run->id = view.id;
     run->attempt = action->attempt;
@@ -221,6 +223,9 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     run->started_ms = sup->now_wall;
     run->permille = -1;
     worker->busy++;
+    /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
+     * job runs again as if it had not begun. What must not, waits. */
+    run->after = action->attempt > 1 || (view.flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
     try_dispatch(sup, worker, action->slot);
 }
 

@@ -116,13 +116,15 @@ pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t leve
 
 /* Return: whether the follower has everything and is gone. */
 static bool
-try_end(struct pl_supervisor *sup, struct pl_watch *watch, const struct pl_job_result *result)
+try_end(struct pl_supervisor *sup, struct pl_watch *watch, const struct pl_job_result *result,
+        uint64_t gate)
 {
     /* A program's result is its whole stream; of other plugins it may be something else, and then
      * there is no more stream to send than was sent. */
     send_stream(sup, watch, result->data);
     if (watch->offset < result->data.len)
         return false; /* waits for credit; the retained result stands in for the stream */
+    pl_gate_close(sup, pl_session_find(sup, watch->session), gate);
     struct pl_mp_writer *writer = note_begin(sup, watch, "end");
     /* The note's outcome is a map encoded in place: sub, seq, outcome. */
     pl_mp_put_map(writer, 3);
@@ -138,12 +140,12 @@ try_end(struct pl_supervisor *sup, struct pl_watch *watch, const struct pl_job_r
 
 void
 pl_follow_end(struct pl_supervisor *sup, const struct pl_uuid *id,
-              const struct pl_job_result *result)
+              const struct pl_job_result *result, uint64_t gate)
 {
     struct pl_watch *watch = first_follower(pl_watch_first(&sup->watches, id));
     while (watch != NULL) {
         struct pl_watch *next = first_follower(pl_watch_next(watch));
-        (void)try_end(sup, watch, result);
+        (void)try_end(sup, watch, result, gate);
         watch = next;
     }
 }
@@ -185,8 +187,9 @@ catch_up(struct pl_supervisor *sup, struct pl_watch *watch)
         return;
     }
     static struct pl_job_result result;
-    if (pl_outcome_find(sup, &watch->job, &result))
-        (void)try_end(sup, watch, &result);
+    uint64_t gate;
+    if (pl_outcome_find(sup, &watch->job, &result, &gate))
+        (void)try_end(sup, watch, &result, gate);
 }
 
 void
@@ -216,13 +219,14 @@ pl_request_follow(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_rpc_error error;
     struct pl_job_view view;
     static struct pl_job_result result;
+    uint64_t gate;
     if (pl_req_job_follow_decode(request->params, &req, &error) != 0) {
         pl_reply_error(sup, request, &error);
         return;
     }
     bool live = pl_request_job(sup, request->session, &req.id, &view, &error);
-    if (!live &&
-        !(pl_outcome_find(sup, &req.id, &result) && pl_request_may(request->session, result.uid))) {
+    if (!live && !(pl_outcome_find(sup, &req.id, &result, &gate) &&
+                   pl_request_may(request->session, result.uid))) {
         pl_reply_error(sup, request, &error);
         return;
     }

@@ -21,7 +21,7 @@ void pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t
 
 /* What is left of the stream, regardless of credit up to the session's bound, then `end`. */
 void pl_follow_end(struct pl_supervisor *sup, const struct pl_uuid *id,
-                   const struct pl_job_result *result);
+                   const struct pl_job_result *result, uint64_t gate);
 
 /* The session's client has read what held its followers back. */
 void pl_follow_resume(struct pl_supervisor *sup, struct pl_session *session);

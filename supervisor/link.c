@@ -27,6 +27,8 @@ take_fd(struct pl_supervisor *sup, struct welcome *welcome, const struct pl_guar
         sup->listen_fd = message->fd;
         return 0;
     }
+    if (pl_store_take_kept(&sup->store, message->u.fd_is.key, message->fd))
+        return 0;
     int *grown = reallocarray(welcome->fds, welcome->count + 1, sizeof(int));
     if (grown == NULL)
         return -ENOMEM;
@@ -99,16 +101,20 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
     switch (message->kind) {
     case PL_GUARD_SPAWNED:
         close(message->fd); /* the guard itself says when it ends; the pidfd is for an adoption */
-        pl_worker_spawned(sup, worker->worker, worker->gen, (uint32_t)worker->value);
+        if (!pl_store_spawned(sup, worker))
+            pl_worker_spawned(sup, worker->worker, worker->gen, (uint32_t)worker->value);
         return;
     case PL_GUARD_SPAWN_FAILED:
-        pl_worker_spawn_failed(sup, worker->worker, worker->gen, worker->value);
+        if (!pl_store_spawn_failed(sup, worker))
+            pl_worker_spawn_failed(sup, worker->worker, worker->gen, worker->value);
         return;
     case PL_GUARD_EXITED:
-        pl_worker_exited(sup, worker->worker, worker->gen, worker->value);
+        if (!pl_store_exited(sup, worker))
+            pl_worker_exited(sup, worker->worker, worker->gen, worker->value);
         return;
     case PL_GUARD_TREE_GONE:
-        pl_worker_tree_gone(sup, worker->worker, worker->gen);
+        if (!pl_store_tree_gone(sup, worker))
+            pl_worker_tree_gone(sup, worker->worker, worker->gen);
         return;
     case PL_GUARD_TREE_STUCK:
         pl_log(PL_LOG_ERROR, "a process does not end after SIGKILL: its units stay taken",

@@ -219,6 +219,7 @@ static bool
 collect_reports(struct pl_supervisor *sup)
 {
     bool any = false;
+    pl_store_collect(sup);
     for (uint32_t i = 0; i < sup->worker_count; i++)
         if (sup->workers[i].attached &&
             pl_report_collect(sup, &sup->workers[i], REPORTS_PER_TURN) > 0)
@@ -232,6 +233,7 @@ do_due(struct pl_supervisor *sup)
     pl_step_due(sup);
     pl_wait_due(sup);
     pl_workers_due(sup);
+    pl_store_due(sup);
     pl_stop_due(sup);
     if (sup->reload_wanted) {
         sup->reload_wanted = false;
@@ -259,6 +261,7 @@ flush(struct pl_supervisor *sup)
     pl_workers_flush(sup);
     pl_session_flush_all(sup);
     pl_workers_flush(sup); /* what the flushing of sessions let in */
+    pl_store_feed(sup);
     pl_link_flush(sup);
 }
 
@@ -280,6 +283,7 @@ next_deadline(struct pl_supervisor *sup)
         earlier(&at, sup->now + (core.boot > sup->now_boot ? core.boot - sup->now_boot : 0));
     earlier(&at, pl_watches_deadline(&sup->watches));
     earlier(&at, pl_workers_deadline(sup));
+    earlier(&at, pl_store_deadline(sup));
     earlier(&at, pl_stop_deadline(sup));
     if (core.now || pl_memlog_compact_due(sup->log))
         at = sup->now;
@@ -290,7 +294,7 @@ next_deadline(struct pl_supervisor *sup)
 static bool
 prepare_sleep(struct pl_supervisor *sup)
 {
-    bool found = false;
+    bool found = pl_store_prepare_sleep(sup);
     for (uint32_t i = 0; i < sup->worker_count; i++) {
         struct pl_worker *worker = &sup->workers[i];
         if (!worker->attached || worker->corrupt)
@@ -304,6 +308,7 @@ prepare_sleep(struct pl_supervisor *sup)
 static void
 awake(struct pl_supervisor *sup)
 {
+    pl_store_awake(sup);
     for (uint32_t i = 0; i < sup->worker_count; i++)
         if (sup->workers[i].attached)
             pl_bell_awake(pl_channel_own_bell(&sup->workers[i].channel));
@@ -385,6 +390,7 @@ main(int argc, char **argv)
     pl_log_init("pl-supervisor", PL_LOG_FORMAT_AUTO, args.level);
     pl_assert_set_hook(on_assert);
     signal(SIGPIPE, SIG_IGN);
+    pl_store_init(&sup.store);
     read_clocks(&sup);
     sup.started_mono = sup.now;
     sup.started_wall = sup.now_wall;
@@ -393,6 +399,8 @@ main(int argc, char **argv)
         rc = serve(&sup);
     if (rc == 0)
         rc = run(&sup);
+    if (rc == -ECANCELED) /* told to stop before it served */
+        rc = 0;
     if (rc < 0) {
         if (rc != -EINVAL)
             pl_log(PL_LOG_ERROR, "cannot go on", PL_F_ERRNO("error", rc));

@@ -36,11 +36,15 @@ present(struct pl_str value)
     return value.len > 0 ? value : (struct pl_str){NULL, 0};
 }
 
+/* Fills `result`. What is told of it from here on waits until it is durable. */
 static bool
-may_see_outcome(struct pl_supervisor *sup, const struct pl_session *session,
-                const struct pl_uuid *id)
+may_see_outcome(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
 {
-    return pl_outcome_find(sup, id, &result) && pl_request_may(session, result.uid);
+    uint64_t gate;
+    if (!pl_outcome_find(sup, id, &result, &gate) || !pl_request_may(session, result.uid))
+        return false;
+    pl_gate_close(sup, session, gate);
+    return true;
 }
 
 /* ---- wait ---- */
@@ -346,9 +350,8 @@ list_live(struct pl_supervisor *sup, const struct pl_session *session,
 
 /* Ended jobs behind @cursor. Return: whether there may be more. */
 static bool
-list_ended(struct pl_supervisor *sup, const struct pl_session *session,
-           const struct pl_req_job_list *req, struct pl_outcome_cursor *cursor, uint32_t limit,
-           uint32_t *count)
+list_ended(struct pl_supervisor *sup, struct pl_session *session, const struct pl_req_job_list *req,
+           struct pl_outcome_cursor *cursor, uint32_t limit, uint32_t *count)
 {
     for (;;) {
         struct pl_outcome_entry entry;
@@ -467,10 +470,13 @@ pl_request_cancel(struct pl_supervisor *sup, const struct pl_request *request)
         .cancel = {.job = view.ref,
                    .reason = view.uid == request->session->uid ? PL_REASON_CLIENT : PL_REASON_ADMIN,
                    .who = request->session->uid}};
+    bool durable = pl_job_is_durable(sup, view.body);
     pl_step_with(sup, &event, &facts);
+    uint64_t gate = durable ? sup->store.appended : 0;
     struct pl_worker *worker = pl_worker_at(sup, view.worker);
     if (req.force && view.state == PL_JOB_RUNNING && worker != NULL)
         pl_worker_kill(sup, worker, true);
+    pl_gate_close(sup, request->session, gate);
     answer_state(sup, request, view.ref, &req.id);
 }
 
@@ -493,10 +499,12 @@ hold_or_release(struct pl_supervisor *sup, const struct pl_request *request, boo
                       hold ? "held" : "released", pl_proto_state_text(view.state));
         return;
     }
-    pl_log_note(sup, hold ? PL_RECORD_HOLD : PL_RECORD_RELEASE, &req.id, view.attempt, NULL);
+    uint64_t gate = pl_log_note(sup, hold ? PL_RECORD_HOLD : PL_RECORD_RELEASE, &req.id, view.body,
+                                view.attempt, NULL);
     struct pl_event event = {.kind = hold ? PL_EV_HOLD : PL_EV_RELEASE, .job = view.ref};
     int rc = pl_step(sup, &event);
     PL_ASSERT(rc == PL_CORE_OK);
+    pl_gate_close(sup, request->session, gate);
     answer_state(sup, request, view.ref, &req.id);
 }
 
@@ -648,7 +656,7 @@ pl_request_mailbox_fetch(struct pl_supervisor *sup, const struct pl_request *req
         pl_reply_error(sup, request, &error);
         return;
     }
-    const struct pl_session *session = request->session;
+    struct pl_session *session = request->session;
     struct pl_job_key key = {.tenant = req.tenant, .user = req.user, .session = req.session};
     if (key.tenant.len == 0)
         key.tenant = text(session->tenant);
@@ -686,6 +694,22 @@ pl_request_mailbox_fetch(struct pl_supervisor *sup, const struct pl_request *req
         request->session->dead = true;
 }
 
+static bool
+acknowledge(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
+{
+    struct pl_outcome_entry entry;
+    if (pl_outcome_store_get(sup->outcomes, id, &entry) != 0)
+        return false;
+    bool durable = pl_job_is_durable(sup, entry.location);
+    if (pl_outcome_store_ack(sup->outcomes, id, sup->now_wall, sup->now_boot) != 0)
+        return false;
+    if (durable) {
+        pl_store_appended(sup, pl_memlog_last_lsn(sup->log));
+        pl_gate_close(sup, session, sup->store.appended);
+    }
+    return true;
+}
+
 void
 pl_request_mailbox_ack(struct pl_supervisor *sup, const struct pl_request *request)
 {
@@ -702,7 +726,7 @@ pl_request_mailbox_ack(struct pl_supervisor *sup, const struct pl_request *reque
     if (pl_mp_list_open(req.ids, &it) == 0)
         while (pl_mp_list_next(&it, &raw))
             if (pl_mp_get_uuid(raw, &id) == 0 && may_see_outcome(sup, request->session, &id) &&
-                pl_outcome_store_ack(sup->outcomes, &id, sup->now_wall, sup->now_boot) == 0)
+                acknowledge(sup, request->session, &id))
                 count++;
     pl_reply_ok(sup, request, count);
 }

@@ -350,6 +350,10 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     struct pl_step_facts facts = {.payload = req->payload};
     if (!fill_record(sup, &submit, &facts.submit, error))
         return false;
+    bool durable = submit.pool->config->queue.type == PL_CONFIG_QUEUE_LMDB;
+    if (durable &&
+        pl_store_admit(sup, pl_record_bytes(facts.submit.len + req->payload.len), error) != PL_OK)
+        return false;
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {
         refusal(sup, &submit, error);
@@ -360,6 +364,8 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     pl_rep_ticket_init(ret_ticket);
     if (!req->dry_run)
         ret_ticket->id = submit.spec.id;
+    if (durable && !req->dry_run)
+        pl_gate_close(sup, session, sup->store.appended);
     ret_ticket->state = (enum pl_job_state)sup->reply.state;
     ret_ticket->position = (uint32_t)sup->reply.position;
     ret_ticket->eta_ms = sup->reply.eta_ns < 0 ? -1 : sup->reply.eta_ns / PL_NS_PER_MS;

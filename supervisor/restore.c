@@ -1,13 +1,16 @@
 #include "supervisor/restore.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "supervisor/act.h"
 #include "util/entropy.h"
 #include "util/log.h"
+#include "util/paths.h"
 
 /* ---- what the log asks of its host ---- */
 
@@ -156,8 +159,8 @@ interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     pl_log_finish(sup, &job->id, job->submit_location, &result);
 }
 
-static bool
-restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+bool
+pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
     static struct pl_job_spec spec;
     static struct pl_restore restore;
@@ -183,9 +186,8 @@ restore_job(struct pl_supervisor *sup, const struct pl_recovered_job *job)
     return true;
 }
 
-/* A job whose cancel was decided before the crash ends with that outcome. */
-static void
-settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+void
+pl_restore_settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
     struct pl_ref ref;
     if (job->cancel_outcome == PL_OUTCOME_NONE ||
@@ -222,10 +224,10 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
     size_t restored = 0;
     for (size_t i = 0; i < recovery->count; i++)
         if (recovery->jobs[i].finish_location == 0)
-            restored += restore_job(sup, &recovery->jobs[i]);
+            restored += pl_restore_recovered(sup, &recovery->jobs[i]);
     for (size_t i = 0; i < recovery->count; i++)
         if (recovery->jobs[i].finish_location == 0)
-            settle(sup, &recovery->jobs[i]);
+            pl_restore_settle(sup, &recovery->jobs[i]);
     pl_log(PL_LOG_INFO, "jobs came back from the log", PL_F_UINT("jobs", restored),
            PL_F_UINT("outcomes", recovery->ended_count));
     if (!pl_recover_is_clean(&recovery->report))
@@ -273,26 +275,87 @@ fill_limits(const struct pl_config *config, struct pl_outcome_limits *limits)
     }
 }
 
-int
-pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
+static void
+fill_log_config(struct pl_supervisor *sup, struct pl_memlog_config *config)
 {
-    struct pl_memlog_config config = {
+    *config = (struct pl_memlog_config){
         .seed = (uint32_t)pl_entropy_u64(),
         .epoch = (uint32_t)sup->epoch,
         .max_bytes = sup->config->memory_log,
         .host = {.user = sup, .hold = hold, .release = release, .keep = keep, .moved = moved}};
-    memcpy(config.boot_id, sup->boot_id, sizeof(config.boot_id));
+    memcpy(config->boot_id, sup->boot_id, sizeof(config->boot_id));
     /* Chunks reach this instance only through its own guard: its name is identity enough. */
-    memcpy(config.instance_id, sup->instance,
+    memcpy(config->instance_id, sup->instance,
            strlen(sup->instance) < 16 ? strlen(sup->instance) : 16);
-    int rc = pl_memlog_open(&config, fds, fd_count, &sup->log);
-    if (rc != 0)
-        return rc < 0 ? rc : -EINVAL;
+}
+
+static int
+open_outcomes(struct pl_supervisor *sup)
+{
     struct pl_outcome_limits limits;
     fill_limits(sup->config, &limits);
-    rc = pl_outcome_store_new(sup->log, &limits, NULL, NULL, &sup->outcomes);
+    return pl_outcome_store_new(sup->log, &limits, NULL, NULL, &sup->outcomes);
+}
+
+/* From the chunks that the guard kept, or with nothing. */
+static int
+restore_memory(struct pl_supervisor *sup, const struct pl_memlog_config *config, const int *fds,
+               size_t fd_count)
+{
+    int rc = pl_memlog_open(config, fds, fd_count, &sup->log);
+    if (rc == 0)
+        rc = open_outcomes(sup);
     if (rc == 0 && fd_count > 0)
         rc = recover_chunks(sup);
+    return rc > 0 ? -EINVAL : rc;
+}
+
+/* From the store. What the guard kept is of a supervisor that died before it had read all. */
+static int
+restore_durable(struct pl_supervisor *sup, struct pl_memlog_config *config, const int *fds,
+                size_t fd_count)
+{
+    struct pl_memlog *half = NULL;
+    if (fd_count > 0 && pl_memlog_open(config, fds, fd_count, &half) == 0)
+        pl_memlog_discard(half);
+    int rc = pl_restore_store_begin(sup, &config->first_lsn);
+    if (rc == 0)
+        rc = pl_memlog_open(config, NULL, 0, &sup->log);
+    if (rc == 0)
+        rc = open_outcomes(sup);
+    if (rc == 0)
+        rc = pl_restore_store_take(sup);
+    return rc > 0 ? -EINVAL : rc;
+}
+
+/* A folder that a store was in is opened even when no pool is durable any more: its jobs were
+ * accepted. */
+static bool
+store_is_there(const struct pl_supervisor *sup)
+{
+    char path[PL_PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/store/STORE", sup->state_dir);
+    return sup->store.fd[0] >= 0 || access(path, F_OK) == 0;
+}
+
+int
+pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
+{
+    struct pl_memlog_config config;
+    fill_log_config(sup, &config);
+    bool durable = pl_store_is_wanted(sup) || store_is_there(sup);
+    int rc = durable ? pl_store_open(sup) : 0;
+    if (rc < 0)
+        return rc;
+    if (durable && (fd_count == 0 || !pl_store_was_begun(sup))) {
+        rc = restore_durable(sup, &config, fds, fd_count);
+    } else {
+        rc = restore_memory(sup, &config, fds, fd_count);
+        if (rc == 0 && durable)
+            pl_store_start(sup);
+    }
+    if (rc == 0 && durable)
+        rc = pl_store_begin(sup);
     if (rc < 0)
         return rc;
     struct pl_event restored = {.kind = PL_EV_RESTORED};

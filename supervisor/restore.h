@@ -11,4 +11,19 @@
  * Return: 0 or negative errno. */
 int pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count);
 
+/* ---- between restore.c and restore_store.c ---- */
+
+/* A job that lives, its SUBMIT in the log, into the core. Return: whether it is there now. */
+bool pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *job);
+
+/* A job whose cancel was decided before the crash ends with that outcome. */
+void pl_restore_settle(struct pl_supervisor *sup, const struct pl_recovered_job *job);
+
+/* Starts the store and waits until it is ready to answer. @ret_first_lsn: where the log begins.
+ * Return: 0; -ECANCELED: told to stop meanwhile; -EINVAL: the store cannot be read. */
+int pl_restore_store_begin(struct pl_supervisor *sup, uint64_t *ret_first_lsn);
+
+/* Takes everything in; the log is open. Return: as above. */
+int pl_restore_store_take(struct pl_supervisor *sup);
+
 #endif

@@ -99,6 +99,12 @@ grow_table(struct pl_supervisor *sup)
         return -ENOMEM;
     for (uint32_t i = 0; i < sup->dirty_count; i++)
         dirty[i] = sup->dirty[(sup->dirty_head + i) % sup->session_capacity];
+    uint32_t *gated = reallocarray(sup->gated, capacity, sizeof(*gated));
+    if (gated == NULL) {
+        free(dirty);
+        return -ENOMEM;
+    }
+    sup->gated = gated;
     free(sup->dirty);
     sup->dirty = dirty;
     sup->dirty_head = 0;
@@ -128,7 +134,9 @@ new_session(struct pl_supervisor *sup, int fd)
         sup->sessions[index] = session;
     }
     uint32_t generation = session->generation + 1;
+    bool listed = session->gate.listed;
     memset(session, 0, sizeof(*session));
+    session->gate.listed = listed;
     session->index = index;
     session->generation = generation == 0 ? 1 : generation;
     session->fd = fd;
@@ -289,11 +297,12 @@ pl_session_ready(struct pl_supervisor *sup, struct pl_session *session, unsigned
 }
 
 static void
-send_output(struct pl_session *session)
+send_output(struct pl_supervisor *sup, struct pl_session *session)
 {
-    while (pl_session_backlog(session) > 0) {
+    size_t end = pl_gate_open_bytes(sup, session);
+    while (session->out_sent < end) {
         ssize_t sent = send(session->fd, session->out.data + session->out_sent,
-                            pl_session_backlog(session), MSG_NOSIGNAL | MSG_DONTWAIT);
+                            end - session->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EINTR)
             continue;
         if (sent < 0 && errno == EAGAIN)
@@ -304,7 +313,10 @@ send_output(struct pl_session *session)
         }
         session->out_sent += (size_t)sent;
     }
+    if (session->out_sent < session->out.len)
+        return;
     session->out_sent = 0;
+    pl_gate_rewind(session);
     if (session->out.capacity > READ_BYTES)
         pl_mp_writer_deinit(&session->out);
     else
@@ -317,7 +329,7 @@ flush_session(struct pl_supervisor *sup, struct pl_session *session)
     if (session->out.failed)
         session->dead = true;
     if (!session->dead)
-        send_output(session);
+        send_output(sup, session);
     size_t backlog = pl_session_backlog(session);
     if (backlog > PL_SESSION_OUT_HARD)
         session->dead = true;
@@ -330,7 +342,8 @@ flush_session(struct pl_supervisor *sup, struct pl_session *session)
         backlog = pl_session_backlog(session);
     }
     bool was_paused = session->paused;
-    rewatch(sup, session, session->closing || backlog > PL_SESSION_OUT_SOFT, backlog > 0);
+    rewatch(sup, session, session->closing || backlog > PL_SESSION_OUT_SOFT,
+            session->out_sent < pl_gate_open_bytes(sup, session));
     if (was_paused && !session->paused) {
         /* Requests that lay in the buffer while the client did not read. */
         drain_input(sup, session);
@@ -367,7 +380,8 @@ pl_session_close_all(struct pl_supervisor *sup)
     free(sup->sessions);
     free(sup->dirty);
     free(sup->free_sessions);
+    free(sup->gated);
     sup->sessions = NULL;
-    sup->dirty = sup->free_sessions = NULL;
+    sup->dirty = sup->free_sessions = sup->gated = NULL;
     sup->session_capacity = sup->dirty_count = sup->free_session_count = 0;
 }

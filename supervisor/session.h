@@ -13,6 +13,7 @@
 #include "base/types.h"
 #include "proto/msgpack.h"
 #include "proto/rpc.h"
+#include "supervisor/gate.h"
 #include "supervisor/users.h"
 
 #define PL_SESSION_OUT_SOFT (1u << 20)
@@ -47,6 +48,7 @@ struct pl_session {
     struct pl_rpc_scanner scanner;
     struct pl_mp_writer out;
     size_t out_sent;          /* bytes of out that the kernel has */
+    struct pl_gate gate;      /* what of out waits for the disk */
     struct pl_watch *watches; /* all of this session */
 };
 

@@ -124,7 +124,11 @@ pl_stop_begin(struct pl_supervisor *sup, enum pl_stop_mode mode, pl_time timeout
 static void
 say_what_is_given_up(struct pl_supervisor *sup)
 {
-    uint64_t left = pl_core_pending(&sup->core, PL_INDEX_NONE);
+    uint64_t left = 0;
+    for (uint32_t i = 0; i < sup->pool_count; i++)
+        if (sup->pools[i].config != NULL &&
+            sup->pools[i].config->queue.type == PL_CONFIG_QUEUE_MEMORY)
+            left += pl_core_pending(&sup->core, i);
     if (left > 0)
         pl_log(PL_LOG_WARNING, "jobs of memory pools are given up with the instance",
                PL_F_UINT("jobs", left));
@@ -138,7 +142,7 @@ pl_stop_progress(struct pl_supervisor *sup)
     progress_drains(sup);
     if (sup->phase == PL_SUP_DRAINING && pl_core_pending(&sup->core, PL_INDEX_NONE) == 0)
         let_workers_leave(sup);
-    if (sup->phase == PL_SUP_STOPPING && pl_workers_alive(sup) == 0) {
+    if (sup->phase == PL_SUP_STOPPING && pl_workers_alive(sup) == 0 && pl_store_stop(sup)) {
         say_what_is_given_up(sup);
         sup->phase = PL_SUP_STOPPED;
     }

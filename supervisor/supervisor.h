@@ -20,6 +20,7 @@
 #include "supervisor/log/memlog.h"
 #include "supervisor/log/outcome_store.h"
 #include "supervisor/session.h"
+#include "supervisor/store.h"
 #include "supervisor/users.h"
 #include "supervisor/watch.h"
 #include "util/loop.h"
@@ -123,6 +124,7 @@ struct pl_supervisor {
     size_t stranded_count;
     bool log_damage_told;
     struct pl_outcome_store *outcomes;
+    struct pl_store_client store; /* durable pools */
 
     /* Sessions. */
     int listen_fd;
@@ -132,6 +134,7 @@ struct pl_supervisor {
     uint32_t session_capacity, session_count;
     uint32_t *dirty, dirty_head, dirty_count;
     uint32_t *free_sessions, free_session_count;
+    uint32_t *gated, gated_count; /* sessions whose output waits for the disk */
     uint64_t refused_connections;
     struct pl_watches watches;
 

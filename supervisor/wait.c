@@ -47,13 +47,16 @@ pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
 
 bool
 pl_outcome_find(struct pl_supervisor *sup, const struct pl_uuid *id,
-                struct pl_job_result *ret_result)
+                struct pl_job_result *ret_result, uint64_t *ret_gate)
 {
     struct pl_outcome_entry entry;
     struct pl_record_view view;
-    return pl_outcome_store_get(sup->outcomes, id, &entry) == 0 &&
-           pl_memlog_read(sup->log, entry.location, false, &view) == PL_MEMLOG_OK &&
-           view.head.type == PL_RECORD_FINISH && pl_job_result_decode(view.body, ret_result) == 0;
+    if (pl_outcome_store_get(sup->outcomes, id, &entry) != 0 ||
+        pl_memlog_read(sup->log, entry.location, false, &view) != PL_MEMLOG_OK ||
+        view.head.type != PL_RECORD_FINISH || pl_job_result_decode(view.body, ret_result) != 0)
+        return false;
+    *ret_gate = (view.head.flags & PL_RECORD_DURABLE) != 0 ? view.head.lsn : 0;
+    return true;
 }
 
 /* One request may wait for several jobs: its first outcome answers it and ends the other watches.
@@ -69,7 +72,8 @@ pl_wait_drop(struct pl_supervisor *sup, struct pl_session *session, uint32_t req
 }
 
 void
-pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl_job_result *result)
+pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl_job_result *result,
+            uint64_t gate)
 {
     struct pl_watch *watch = pl_watch_first(&sup->watches, id);
     while (watch != NULL) {
@@ -87,6 +91,7 @@ pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl
         uint32_t request = watch->request;
         bool with_result = watch->with_result;
         pl_session_touch(sup, session);
+        pl_gate_close(sup, session, gate);
         pl_rpc_put_reply(&session->out, request);
         pl_outcome_encode(&session->out, id, result, with_result);
         pl_wait_drop(sup, session, request);

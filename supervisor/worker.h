@@ -44,7 +44,8 @@ struct pl_run {
     struct pl_uuid id;
     uint32_t attempt;
     uint32_t generation; /* of the dispatch into this slot; never goes back */
-    bool dispatch_waits; /* START was decided, the ring had no room */
+    bool dispatch_waits; /* START was decided; the ring had no room, or … */
+    uint64_t after;      /* … this lsn of the log is to be durable first; 0: none */
     bool keep_stream;
     bool stream_cut; /* over the limit: the rest was not kept */
     pl_wall started_ms;

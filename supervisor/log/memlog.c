@@ -172,17 +172,28 @@ pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
     return 0;
 }
 
+/* Return: false when a record cannot be so long. */
+static bool
+parts_len(const struct pl_str *parts, size_t count, uint64_t *ret_len)
+{
+    uint64_t len = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (parts[i].len > PL_RECORD_BODY_MAX - len)
+            return false;
+        len += parts[i].len;
+    }
+    *ret_len = len;
+    return true;
+}
+
 int
 pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
                  size_t part_count, uint64_t *ret_location)
 {
     PL_ASSERT(log->ready);
-    uint64_t body_len = 0;
-    for (size_t i = 0; i < part_count; i++) {
-        if (parts[i].len > PL_RECORD_BODY_MAX - body_len)
-            return PL_MEMLOG_E_TOO_BIG;
-        body_len += parts[i].len;
-    }
+    uint64_t body_len;
+    if (!parts_len(parts, part_count, &body_len))
+        return PL_MEMLOG_E_TOO_BIG;
     uint64_t bytes = pl_record_bytes(body_len);
     if (head->type == PL_RECORD_SUBMIT && log->config.max_bytes != 0 &&
         (bytes > log->config.max_bytes || log->stats.live_bytes > log->config.max_bytes - bytes))
@@ -201,15 +212,30 @@ pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const stru
 }
 
 int
-pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head, struct pl_str body,
-                          uint64_t *ret_location)
+pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head,
+                          const struct pl_str *parts, size_t part_count, uint64_t *ret_location)
 {
     PL_ASSERT(log->ready && head->lsn < log->stats.next_lsn);
-    if (body.len > PL_RECORD_BODY_MAX)
+    uint64_t body_len;
+    if (!parts_len(parts, part_count, &body_len))
         return PL_MEMLOG_E_TOO_BIG;
     struct pl_record record = *head;
     record.flags |= PL_RECORD_COPIED;
-    return pl_memlog_append_raw(log, &record, &body, 1, body.len, ret_location);
+    return pl_memlog_append_raw(log, &record, parts, part_count, body_len, ret_location);
+}
+
+uint64_t
+pl_memlog_last_lsn(const struct pl_memlog *log)
+{
+    return log->stats.next_lsn - 1;
+}
+
+void
+pl_memlog_discard(struct pl_memlog *log)
+{
+    while (log != NULL && log->count > 0)
+        pl_memlog_chunk_release_oldest(log);
+    pl_memlog_free(log);
 }
 
 /* Reading */

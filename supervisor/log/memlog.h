@@ -158,7 +158,14 @@ int pl_memlog_append(struct pl_memlog *log, const struct pl_record *head,
  * Return: as pl_memlog_append().
  */
 int pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head,
-                              struct pl_str body, uint64_t *ret_location);
+                              const struct pl_str *parts, size_t part_count,
+                              uint64_t *ret_location);
+
+/* Of the record appended last. */
+uint64_t pl_memlog_last_lsn(const struct pl_memlog *log);
+
+/* Releases every chunk: what the guard kept is not to be used. NULL is allowed; frees the log. */
+void pl_memlog_discard(struct pl_memlog *log);
 
 /* Views into the log. @check: verify the CRC too. Return: 0 or PL_MEMLOG_E_DAMAGED (no such
  * record). */

@@ -418,8 +418,11 @@ let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall no
        pl_time now_boot_ns)
 {
     struct pl_outcome_entry entry = store->slots[number].entry;
+    struct pl_record_view finish;
     struct pl_record head = {
         .type = PL_RECORD_ACK, .job = entry.job, .wall_ms = now_ms, .boot_ns = now_boot_ns};
+    if (pl_memlog_read(store->log, entry.location, false, &finish) == 0)
+        head.flags = finish.head.flags & PL_RECORD_DURABLE;
     uint64_t location;
     int r = pl_memlog_append(store->log, &head, NULL, 0, &location);
     if (r != 0)

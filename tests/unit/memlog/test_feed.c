@@ -220,8 +220,8 @@ START_TEST(restored_records_keep_their_lsn_and_are_not_fed)
                              .epoch = 3,
                              .flags = PL_RECORD_DURABLE};
     uint64_t location, lsn;
-    ck_assert_int_eq(pl_memlog_append_restored(log, &head, (struct pl_str){"abc", 3}, &location),
-                     0);
+    struct pl_str part = {"abc", 3};
+    ck_assert_int_eq(pl_memlog_append_restored(log, &head, &part, 1, &location), 0);
     struct pl_record_view view;
     ck_assert_int_eq(pl_memlog_read(log, location, true, &view), 0);
     ck_assert_uint_eq(view.head.lsn, 17);

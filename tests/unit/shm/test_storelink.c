@@ -63,6 +63,7 @@ START_TEST(words_pass_both_ways)
     ck_assert_int_eq(attach_sup(&pair, &sup), PL_STORELINK_OK);
     ck_assert_int_eq(attach_store(&pair, &store), PL_STORELINK_OK);
     uint32_t seed;
+    sup.gen = store.gen = 2;
     ck_assert_int_eq(pl_storelink_state(&sup), PL_STORELINK_NONE);
     ck_assert(!pl_storelink_seed(&sup, &seed));
     pl_storelink_set_seed(&store, 0);
@@ -74,6 +75,9 @@ START_TEST(words_pass_both_ways)
     ck_assert_uint_eq(pl_storelink_durable_lsn(&sup), 77);
     ck_assert_uint_eq(pl_storelink_room(&sup), 5);
     ck_assert_int_eq(pl_storelink_state(&sup), PL_STORELINK_FULL);
+    sup.gen = 3; /* the next process has not said anything yet */
+    ck_assert_int_eq(pl_storelink_state(&sup), PL_STORELINK_NONE);
+    ck_assert_uint_eq(pl_storelink_acknowledged(&store), 77);
     pl_storelink_set_control(&sup, PL_STORELINK_EXIT);
     pl_storelink_set_epoch(&sup, 3);
     struct pl_storelink_sent sent = {.lsn = 99, .source = 1000}, again;

@@ -1,0 +1,252 @@
+/*
+ * A start from nothing: the machine, or the guard, began anew, and the store has what was accepted.
+ *
+ * It is asked for everything, and what it says is put into the fresh log as if it had been written
+ * there: outcomes and SUBMITs under the numbers they were born with, and what the records between
+ * made of a job as a few new ones. So the next recovery, from this log, finds the same.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "supervisor/act.h"
+#include "supervisor/link.h"
+#include "supervisor/restore.h"
+#include "util/clock.h"
+#include "util/fd.h"
+#include "util/log.h"
+
+/* A store that fails so often does not come by waiting. */
+#define FAILURES_MAX 5u
+#define LOOK_AGAIN   (200 * PL_NS_PER_MS)
+
+struct taken {
+    uint64_t jobs, outcomes;
+};
+
+/* Waits for the store or the guard to say something. Return: 0 or negative errno. */
+static int
+wait_for_word(struct pl_supervisor *sup)
+{
+    struct pl_store_client *store = &sup->store;
+    struct pollfd fds[2] = {{.fd = store->fd[PL_STORE_FD_BELL_S], .events = POLLIN},
+                            {.fd = pl_guard_client_fd(sup->guard), .events = POLLIN}};
+    pl_bell_prepare(pl_storelink_own_bell(&store->link));
+    if (!pl_ring_ready(&store->link.in))
+        (void)poll(fds, 2, (int)(LOOK_AGAIN / PL_NS_PER_MS));
+    pl_bell_awake(pl_storelink_own_bell(&store->link));
+    (void)pl_bell_clear(store->fd[PL_STORE_FD_BELL_S]);
+    sup->now = pl_clock_mono();
+    pl_link_ready(sup);
+    if (sup->phase != PL_SUP_STARTING)
+        return -ECANCELED; /* told to stop, or the guard is gone */
+    pl_store_due(sup);
+    pl_link_flush(sup);
+    if (store->failures >= FAILURES_MAX || store->is_final) {
+        pl_log(PL_LOG_ERROR, "the store has accepted jobs and cannot be read: not started",
+               PL_F_STR("error", store->error));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+int
+pl_restore_store_begin(struct pl_supervisor *sup, uint64_t *ret_first_lsn)
+{
+    struct pl_store_client *store = &sup->store;
+    pl_store_want_all(sup);
+    pl_store_start(sup);
+    for (;;) {
+        enum pl_storelink_state state = pl_storelink_state(&store->link);
+        if ((state == PL_STORELINK_ANSWERING || state == PL_STORELINK_SERVING) &&
+            pl_storelink_seed(&store->link, &store->seed))
+            break;
+        int rc = wait_for_word(sup);
+        if (rc < 0)
+            return rc;
+    }
+    *ret_first_lsn = pl_storelink_durable_lsn(&store->link) + 1;
+    return 0;
+}
+
+/* ---- records ---- */
+
+/* A moment on the wall clock as CLOCK_BOOTTIME of this boot; one that has passed is now. */
+static pl_time
+boot_of_wall(const struct pl_supervisor *sup, pl_wall wall_ms)
+{
+    int64_t ahead = wall_ms - sup->now_wall;
+    if (ahead <= 0)
+        return sup->now_boot;
+    if (ahead > (INT64_MAX - sup->now_boot) / PL_NS_PER_MS)
+        return INT64_MAX;
+    return sup->now_boot + ahead * PL_NS_PER_MS;
+}
+
+static int
+take_outcome(struct pl_supervisor *sup, const struct pl_record_view *view)
+{
+    struct pl_outcome_entry known;
+    uint64_t location;
+    if (pl_outcome_store_get(sup->outcomes, &view->head.job, &known) == 0)
+        return 0; /* a store that died in the middle of its answer begins again */
+    int rc = pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, &location);
+    return rc == 0 ? pl_outcome_store_put(sup->outcomes, location) : rc;
+}
+
+/* The SUBMIT with its times told in this boot's clock. */
+static int
+append_submit(struct pl_supervisor *sup, const struct pl_record_view *view,
+              const struct pl_job_spec *spec, uint64_t *ret_location)
+{
+    static uint8_t fixed[PL_JOB_FIXED_MAX];
+    static struct pl_job_spec now;
+    if (spec->deadline_boot_ns == 0 && spec->run_at_boot_ns == 0)
+        return pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, ret_location);
+    now = *spec;
+    if (spec->deadline_boot_ns != 0)
+        now.deadline_boot_ns = boot_of_wall(sup, spec->deadline_wall_ms);
+    if (spec->run_at_boot_ns != 0)
+        now.run_at_boot_ns = boot_of_wall(sup, spec->run_at_wall_ms);
+    size_t len;
+    if (pl_job_spec_encode(&now, fixed, sizeof(fixed), &len) != 0)
+        return -EINVAL;
+    struct pl_str parts[2] = {{(const char *)fixed, len}, spec->payload};
+    return pl_memlog_append_restored(sup->log, &view->head, parts, 2, ret_location);
+}
+
+static void
+append_note(struct pl_supervisor *sup, unsigned type, const struct pl_recovered_job *job,
+            const struct pl_job_note *note)
+{
+    static uint8_t bytes[PL_JOB_FIXED_MAX];
+    size_t len = 0;
+    int rc = pl_job_note_encode(note, bytes, sizeof(bytes), &len);
+    PL_ASSERT(rc == 0);
+    struct pl_record head = {.job = job->id,
+                             .attempt = job->attempts,
+                             .type = (uint8_t)type,
+                             .boot_ns = sup->now_boot,
+                             .wall_ms = sup->now_wall};
+    struct pl_str part = {(const char *)bytes, len};
+    uint64_t location;
+    rc = pl_memlog_append(sup->log, &head, &part, 1, &location);
+    PL_ASSERT(rc == PL_MEMLOG_OK);
+}
+
+/* The job as it stood, for this log's own recovery. The store has these facts already. */
+static void
+append_facts(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+             const struct pl_job_spec *spec)
+{
+    bool was_held = (spec->flags & PL_SUBMIT_HELD) != 0;
+    struct pl_job_note note = {.crashes = job->crashes};
+    if (job->attempts > 0)
+        append_note(sup, PL_RECORD_START, job, &note);
+    if (job->state == PL_JOB_HELD && !was_held)
+        append_note(sup, PL_RECORD_HOLD, job, &(struct pl_job_note){.crashes = 0});
+    if (job->state != PL_JOB_HELD && was_held)
+        append_note(sup, PL_RECORD_RELEASE, job, &(struct pl_job_note){.crashes = 0});
+    if (job->state != PL_JOB_RUNNING && job->attempts > 0) {
+        note.not_before_boot_ns = job->not_before_boot_ns;
+        note.not_before_wall_ms = job->not_before_wall_ms;
+        note.flags = job->front ? PL_NOTE_FRONT : 0;
+        append_note(sup, PL_RECORD_RETRY, job, &note);
+    }
+    if (job->cancel_outcome != 0)
+        append_note(sup, PL_RECORD_CANCEL, job,
+                    &(struct pl_job_note){.outcome = job->cancel_outcome});
+}
+
+static int
+take_job(struct pl_supervisor *sup, const struct pl_storelink_job *from,
+         const struct pl_record_view *view, struct taken *taken)
+{
+    static struct pl_job_spec spec;
+    struct pl_outcome_entry ended;
+    struct pl_ref known;
+    if (pl_core_job_find(&sup->core, &view->head.job, &known) == PL_CORE_OK ||
+        pl_outcome_store_get(sup->outcomes, &view->head.job, &ended) == 0)
+        return 0;
+    if (pl_job_spec_decode(view->body, &spec) != 0)
+        return -EBADMSG;
+    struct pl_recovered_job job = {
+        .id = view->head.job,
+        .submit_lsn = view->head.lsn,
+        .attempts = from->attempts,
+        .crashes = from->crashes,
+        .state = from->state,
+        .cancel_outcome = from->cancel_outcome,
+        .front = from->front != 0,
+        .not_before_wall_ms = from->not_before_wall_ms,
+    };
+    if (from->not_before_wall_ms != 0)
+        job.not_before_boot_ns = boot_of_wall(sup, from->not_before_wall_ms);
+    int rc = append_submit(sup, view, &spec, &job.submit_location);
+    if (rc != 0)
+        return rc;
+    append_facts(sup, &job, &spec);
+    if (!pl_restore_recovered(sup, &job))
+        return 0;
+    taken->jobs++;
+    pl_restore_settle(sup, &job);
+    return 0;
+}
+
+static int
+take_answer(struct pl_supervisor *sup, const struct pl_ring_record *record, struct taken *taken)
+{
+    const uint8_t *at = record->body;
+    size_t max = record->body_bytes;
+    struct pl_storelink_job job = {.state = 0};
+    if (record->meta.kind == PL_STORELINK_JOB) {
+        if (max < sizeof(job))
+            return -EPROTO;
+        memcpy(&job, at, sizeof(job));
+        at += sizeof(job);
+        max -= sizeof(job);
+    }
+    struct pl_record_view view;
+    if (pl_record_open(at, max, sup->store.seed, &view) != 0)
+        return -EPROTO;
+    if (record->meta.kind == PL_STORELINK_OUTCOME && view.head.type == PL_RECORD_FINISH) {
+        taken->outcomes++;
+        return take_outcome(sup, &view);
+    }
+    if (record->meta.kind == PL_STORELINK_JOB && view.head.type == PL_RECORD_SUBMIT)
+        return take_job(sup, &job, &view, taken);
+    return -EPROTO;
+}
+
+int
+pl_restore_store_take(struct pl_supervisor *sup)
+{
+    struct pl_store_client *store = &sup->store;
+    struct taken taken = {.jobs = 0};
+    store->base = pl_memlog_last_lsn(sup->log);
+    for (;;) {
+        struct pl_ring_record record;
+        int rc = pl_ring_peek(&store->link.in, &record);
+        if (rc == PL_RING_E_EMPTY) {
+            rc = wait_for_word(sup);
+            if (rc < 0)
+                return rc;
+            continue;
+        }
+        if (rc != PL_RING_OK)
+            return -EPROTO;
+        bool end = record.meta.kind == PL_STORELINK_END;
+        if (!end && (rc = take_answer(sup, &record, &taken)) != 0)
+            return rc;
+        pl_ring_skip(&store->link.in, &record);
+        pl_ring_release(&store->link.in);
+        if (pl_storelink_must_ring(&store->link))
+            (void)pl_bell_ring(store->fd[PL_STORE_FD_BELL_T]);
+        if (end)
+            break;
+    }
+    pl_log(PL_LOG_INFO, "jobs came back from the store", PL_F_UINT("jobs", taken.jobs),
+           PL_F_UINT("outcomes", taken.outcomes));
+    return 0;
+}
