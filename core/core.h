@@ -404,7 +404,9 @@ enum pl_action_kind {
 
 #define PL_CORE_EVENT_TABLE(X)                                                                     \
     X(SUBMITTED, 1, "queue.command.submitted")                                                     \
-    X(QUEUED, 2, "queue.command.queued") /* again: released, delay over, retry due */              \
+    X(QUEUED, 2,                                                                                   \
+      "queue.command.queued") /* again: released, delay over, retry due; with a reason             \
+                               * and the worker: requeued, its attempt came to nothing */          \
     X(STARTED, 3, "queue.command.started")                                                         \
     X(COMPLETED, 4, "queue.command.completed")                                                     \
     X(RETRY, 5, "queue.command.retry")                                                             \

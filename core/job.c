@@ -311,15 +311,16 @@ pl_job_leave(struct pl_core *core, struct pl_job *job)
 void
 pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
 {
+    bool there = (job->bits & PL_JOB_BIT_UNPERSISTED) != 0 || pl_job_enqueue(core, job);
     pl_word_open(&job->word);
     job->when = core->header->now_mono;
-    pl_job_set_state(core, job, PL_JOB_QUEUED);
-    pl_word_close(&job->word);
-    if ((job->bits & PL_JOB_BIT_UNPERSISTED) == 0 && !pl_job_enqueue(core, job)) {
+    if (there) {
+        pl_job_set_state(core, job, PL_JOB_QUEUED);
+        pl_word_close(&job->word);
+    } else {
         /* the queue records ran out: wait a little and try again, as a retry does */
         struct pl_heap heap = pl_heap_timer(core, false);
-        pl_word_open(&job->word);
-        job->when = core->header->now_mono + PL_NS_PER_S;
+        job->when += PL_NS_PER_S;
         pl_job_set_state(core, job, PL_JOB_RETRYING);
         pl_word_close(&job->word);
         pl_heap_push(&heap, (uint64_t)job->when, pl_job_index(core, job));

@@ -192,6 +192,10 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
     act->slot = ran->slot;
     act->run_ns = ran->run_ns;
     act->reason = (uint8_t)reason;
+    pl_act_event(core, PL_CEV_QUEUED, job);
+    act = &core->out->action[core->out->count - 1];
+    act->worker = ran->worker;
+    act->reason = (uint8_t)reason;
     pl_job_make_queued(core, job, false);
 }
 

@@ -64,6 +64,8 @@ pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
         put_text(event.text, sizeof(event.text), facts->error);
     else if (failed)
         snprintf(event.text, sizeof(event.text), "%s", pl_reason_text(action->reason));
+    else if (action->event == PL_CEV_QUEUED && action->reason != PL_REASON_NONE)
+        snprintf(event.text, sizeof(event.text), "requeued: %s", pl_reason_text(action->reason));
     write_event(sup, &event);
 }
 

@@ -26,6 +26,7 @@ struct pair {
     void *region;
     struct pl_actions out;
     uint32_t next_index;
+    bool *shown;      /* by index: the last event about the job was STARTED */
     const char *last; /* the operation */
     bool reserve;     /* lanes with min_concurrency; then slots are never short and no cost is 0 */
 };
@@ -83,6 +84,23 @@ dump(const struct model *m)
         }                                                                                          \
     } while (0)
 
+/* Who follows the events alone never sees a job start twice without a word in between. */
+static void
+follow_events(struct pair *p)
+{
+    for (uint32_t i = 0; i < p->out.count; i++) {
+        const struct pl_action *act = &p->out.action[i];
+        if (act->kind != PL_ACT_EVENT || act->job.gen == 0)
+            continue;
+        bool again = act->event == PL_CEV_QUEUED || act->event == PL_CEV_RETRY;
+        AGREE(p, act->event != PL_CEV_STARTED || !p->shown[act->body],
+              "job %u: a second `started`, nothing in between", (unsigned)act->body);
+        AGREE(p, act->event != PL_CEV_QUEUED || !p->shown[act->body] || act->reason != 0,
+              "job %u is requeued without a reason", (unsigned)act->body);
+        p->shown[act->body] = act->event == PL_CEV_STARTED || (p->shown[act->body] && !again);
+    }
+}
+
 static int
 step(struct pair *p, struct pl_event *ev)
 {
@@ -91,8 +109,11 @@ step(struct pair *p, struct pl_event *ev)
     ev->now_boot = p->m.now;
     int rc = pl_core_step(&p->core, ev, &p->out);
     struct pl_reply reply = p->out.reply;
-    while (p->out.more)
+    follow_events(p);
+    while (p->out.more) {
         pl_core_step(&p->core, &tick, &p->out);
+        follow_events(p);
+    }
     p->out.reply = reply;
     return rc;
 }
@@ -453,6 +474,7 @@ run_seed(uint64_t seed, uint64_t steps)
 {
     static struct pair p; /* the actions are too large for a stack */
     setup(&p, seed);
+    p.shown = calloc(steps + 1, sizeof(*p.shown)); /* an operation submits at most one job */
     p.last = "set-up";
     for (uint32_t i = 0; p.reserve && i < 100; i++)
         op_ready(&p);
@@ -462,6 +484,7 @@ run_seed(uint64_t seed, uint64_t steps)
         compare(&p);
     }
     model_deinit(&p.m);
+    free(p.shown);
     free(p.region);
 }
 

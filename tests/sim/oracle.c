@@ -182,6 +182,29 @@ sim_oracle_ended(struct sim *sim, const struct pl_action *action)
     sim->counts.outcome[action->outcome & 7]++;
 }
 
+/* Who follows the events alone never sees a job start twice without a word in between. */
+void
+sim_oracle_event(struct sim *sim, const struct pl_action *action)
+{
+    struct sim_job *job = action->body < SIM_JOBS ? &sim->job[action->body] : NULL;
+    unsigned n = (unsigned)action->body;
+    if (!job || !job->used)
+        sim_fail(sim, "event %u about nothing known", action->event);
+    if (action->event == PL_CEV_STARTED) {
+        if (job->shown || !job->running)
+            sim_fail(sim, "job %u: a second `started`, nothing in between", n);
+        job->shown = true;
+    } else if (action->event == PL_CEV_QUEUED && job->shown) {
+        if (job->running || action->worker.gen == 0 ||
+            (action->reason != PL_REASON_CRASH && action->reason != PL_REASON_WORKER_LOST &&
+             action->reason != PL_REASON_PREEMPTED))
+            sim_fail(sim, "job %u is requeued (reason %u)", n, action->reason);
+        job->shown = false;
+    } else if (action->event == PL_CEV_RETRY) {
+        job->shown = false;
+    }
+}
+
 static void
 compare_ledger(struct sim *sim)
 {

@@ -67,6 +67,7 @@ settle_log(struct sim *sim)
         else if (!job->outcome && (job->spec.flags & PL_SPEC_AT_MOST_ONCE) && job->attempt > 0)
             job->outcome = PL_OUTCOME_FAILED;
         job->running = false;
+        job->shown = false; /* observers see a new epoch */
         job->stop_stage = 0;
         job->stop_cancel = false;
         if (job->told && !job->logged)

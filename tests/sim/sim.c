@@ -165,6 +165,8 @@ perform(struct sim *sim, const struct pl_action *action)
         waits_again(sim, job, action);
         break;
     case PL_ACT_EVENT:
+        if (action->job.gen != 0)
+            sim_oracle_event(sim, action);
         break;
     }
 }

@@ -71,6 +71,7 @@ struct sim_job {
     bool told;           /* the client has been told: accepted */
     bool held;
     bool running;     /* between START and FINISHED / WORKER_GONE */
+    bool shown;       /* the last event about it that observers saw was STARTED */
     bool stop_cancel; /* log: a cancel of the running attempt was decided */
     bool solo;
     uint8_t stop_stage;  /* 0, 1 ask, 2 term, 3 kill: must only grow */
@@ -164,6 +165,7 @@ void sim_worker_reset(struct sim *sim); /* every tree has ended, the supervisor 
 void sim_oracle_start(struct sim *sim, const struct pl_action *action);
 void sim_oracle_release(struct sim *sim, uint32_t job);
 void sim_oracle_ended(struct sim *sim, const struct pl_action *action);
+void sim_oracle_event(struct sim *sim, const struct pl_action *action);
 void sim_oracle_step(struct sim *sim);
 
 /* restart.c */
