@@ -117,6 +117,53 @@ check_heap(const struct pl_heap *heap, uint32_t id_end, uint32_t run_end)
     return NULL;
 }
 
+/* One list: linked both ways, in order, each job of this queue and marked as listed. */
+static const char *
+check_list(const struct pl_core *core, uint32_t q, uint32_t level)
+{
+    const struct pl_queue *queue = pl_queue_at(core, q);
+    const struct pl_list *list = &queue->list[level];
+    uint32_t policy = pl_lane_at(core, queue->lane)->config.policy, count = 0, prev = 0;
+    uint64_t last = 0;
+    for (uint32_t next = list->first; next != 0; count++) {
+        REQUIRE(next <= core->header->job_end && count < core->header->job_end, "queue list");
+        const struct pl_job *job = pl_job_of(core, next - 1);
+        uint64_t key = pl_policy_key(policy, job);
+        REQUIRE(pl_job_state_of(job) == PL_JOB_QUEUED && (job->bits & PL_JOB_BIT_LISTED) != 0 &&
+                    (job->bits & PL_JOB_BIT_UNPERSISTED) == 0 && job->queue == q,
+                "job in a list that is not its own");
+        REQUIRE(key >> 56 == level && key > last, "list order");
+        REQUIRE(pl_link_at(core, next - 1)->prev == prev, "list link");
+        last = key;
+        prev = next;
+        next = job->pos;
+    }
+    REQUIRE(list->last == prev && list->count == count, "list end");
+    REQUIRE((queue->levels >> level & 1) == (count > 0), "queue levels");
+    return NULL;
+}
+
+static const char *
+check_queue(const struct pl_core *core, uint32_t q)
+{
+    const struct pl_queue *queue = pl_queue_at(core, q);
+    const char *bad = NULL;
+    uint64_t listed = 0;
+    if (!queue->used)
+        return NULL;
+    REQUIRE(queue->lane < core->header->lane_end, "lane of a queue");
+    REQUIRE(queue->levels >> PL_QUEUE_LISTS == 0, "queue levels");
+    for (uint32_t level = 0; level < PL_QUEUE_LISTS && bad == NULL; level++) {
+        bad = check_list(core, q, level);
+        listed += queue->list[level].count;
+    }
+    if (bad != NULL)
+        return bad;
+    REQUIRE(queue->count == listed + queue->heaped, "queue count");
+    struct pl_heap heap = pl_heap_queue(core, queue);
+    return check_heap(&heap, core->header->job_end, 0);
+}
+
 static const char *
 check_heaps(const struct pl_core *core)
 {
@@ -127,9 +174,8 @@ check_heaps(const struct pl_core *core)
         bad = check_heap(&heap, jobs, i == 0 ? runs : 0);
     }
     for (uint32_t q = 0; q < core->header->queue_end && bad == NULL; q++) {
-        struct pl_heap heap = pl_heap_queue(core, pl_queue_at(core, q));
-        REQUIRE(*heap.count <= core->limits.job_count, "queue count");
-        bad = check_heap(&heap, jobs, 0);
+        REQUIRE(pl_queue_at(core, q)->heaped <= core->limits.job_count, "queue heap");
+        bad = check_queue(core, q);
     }
     for (uint32_t p = 0; p < core->header->pool_end && bad == NULL; p++) {
         struct pl_heap heap = pl_heap_drop(core, pl_pool_at(core, p));
@@ -149,7 +195,14 @@ check_queued(const struct pl_core *core, const struct pl_job *job)
     struct pl_heap heap = pl_heap_queue(core, queue);
     REQUIRE(queue->used && queue->lane == job->lane, "job in a queue of another lane");
     REQUIRE(queue->mask == pl_type_at(core, job->type)->mask, "job in a queue of another class");
-    REQUIRE(job->pos >= 1 && job->pos <= queue->count, "job position");
+    if ((job->bits & PL_JOB_BIT_LISTED) != 0) { /* found there by check_list(), or miscounted */
+        uint32_t level = pl_policy_level(pl_policy_key(lane->config.policy, job));
+        uint32_t prev = pl_link_at(core, pl_job_index(core, job))->prev;
+        uint32_t before = prev != 0 ? pl_job_of(core, prev - 1)->pos : queue->list[level].first;
+        REQUIRE(before == pl_job_index(core, job) + 1, "listed job not in its list");
+        return NULL;
+    }
+    REQUIRE(job->pos >= 1 && job->pos <= queue->heaped, "job position");
     REQUIRE(heap.entry[job->pos].id == pl_job_index(core, job), "job not at its position");
     REQUIRE(heap.entry[job->pos].key == pl_policy_key(lane->config.policy, job), "job key");
     return NULL;
@@ -203,6 +256,8 @@ check_job(const struct pl_core *core, const struct pl_job *job)
     REQUIRE(job->cost < core->header->cost_end && pl_cost_at(core, job->cost)->refs > 0,
             "job cost");
     REQUIRE((job->order & PL_ORDER_SEQ_MASK) < core->header->next_seq, "job arrival number");
+    REQUIRE((job->bits & PL_JOB_BIT_LISTED) == 0 || pl_job_state_of(job) == PL_JOB_QUEUED,
+            "listed and not queued");
     REQUIRE(pl_core_job_find(core, &job->id, &found) == 0 && found.index == pl_job_index(core, job),
             "job not found by its id");
     bad = check_timers(core, job);

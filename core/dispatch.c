@@ -126,7 +126,7 @@ pl_solo_holds(struct pl_core *core, struct pl_pool *pool)
             q = queue->next;
             if (queue->count == 0)
                 continue;
-            const struct pl_job *head = pl_job_of(core, pl_heap_queue(core, queue).entry[1].id);
+            const struct pl_job *head = pl_queue_head(core, queue, lane->config.policy);
             uint32_t worker;
             if ((head->bits & PL_JOB_BIT_SOLO) == 0 ||
                 pl_worker_choose(core, pool, NULL, queue->mask, true, &worker) ||
@@ -142,7 +142,8 @@ pl_solo_holds(struct pl_core *core, struct pl_pool *pool)
 /* ---- the pick ---- */
 
 static struct pl_queue *
-lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass)
+lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass,
+          struct pl_job **ret_head)
 {
     struct pl_queue *best = NULL;
     uint64_t best_key = 0;
@@ -152,10 +153,14 @@ lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass)
         next = queue->next;
         if (queue->count == 0 || (pass != 0 && queue->pass == pass))
             continue;
-        uint64_t key = pl_heap_queue(core, queue).entry[1].key;
+        struct pl_job *head = pl_queue_head(core, queue, lane->config.policy);
+        if (head == NULL)
+            continue; /* seen from outside, in the middle of a change */
+        uint64_t key = pl_policy_key(lane->config.policy, head);
         if (best == NULL || key < best_key) {
             best = queue;
             best_key = key;
+            *ret_head = head;
         }
     }
     return best;
@@ -163,9 +168,8 @@ lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass)
 
 static enum pl_pick_result
 pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane *lane,
-          const struct pl_queue *queue, struct pl_pick *pick)
+          const struct pl_queue *queue, struct pl_job *job, struct pl_pick *pick)
 {
-    struct pl_job *job = pl_job_of(core, pl_heap_queue(core, queue).entry[1].id);
     bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
     bool alone = pool->stat.state[PL_JOB_RUNNING] == 0;
     pick->job = job;
@@ -195,11 +199,12 @@ pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, st
     for (uint32_t n = 0; next != 0 && n < core->limits.lane_count; n++) {
         const struct pl_lane *lane = pl_lane_at(core, next - 1);
         struct pl_queue *queue;
+        struct pl_job *head = NULL;
         next = lane->next;
         if (lane->config.paused || lane->running >= lane->config.max_concurrency)
             continue;
-        while ((queue = lane_best(core, lane, pass)) != NULL) {
-            enum pl_pick_result result = pick_head(core, pool, lane, queue, ret);
+        while ((queue = lane_best(core, lane, pass, &head)) != NULL) {
+            enum pl_pick_result result = pick_head(core, pool, lane, queue, head, ret);
             if (result != PL_PICK_NONE)
                 return result;
             if (pass == 0)

@@ -44,10 +44,7 @@ position(const struct pl_core *core, const struct pl_job *job)
     uint32_t next = lane->queue_first;
     for (uint32_t n = 0; next != 0 && n < core->limits.queue_count; n++) {
         const struct pl_queue *queue = pl_queue_at(core, next - 1);
-        struct pl_heap heap = pl_heap_queue(core, queue);
-        uint32_t count = *heap.count <= core->limits.job_count ? *heap.count : 0;
-        heap.count = &count;
-        sum += pl_heap_rank(&heap, key);
+        sum += pl_queue_rank(core, queue, lane->config.policy, key);
         next = queue->next;
     }
     return sum;

@@ -116,7 +116,7 @@ pl_heap_queue(const struct pl_core *core, const struct pl_queue *queue)
     struct pl_job *jobs = core->section[PL_SEC_JOB];
     return (struct pl_heap){
         .entry = entries(core, PL_SEC_HEAP, pl_queue_index(core, queue)),
-        .count = (uint32_t *)&queue->count,
+        .count = (uint32_t *)&queue->heaped,
         .pos = (uint8_t *)&jobs->pos,
         .stride = sizeof(struct pl_job),
     };

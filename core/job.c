@@ -241,9 +241,8 @@ pl_job_enqueue(struct pl_core *core, struct pl_job *job)
     struct pl_queue *queue = pl_queue_for(core, job->lane, pl_type_at(core, job->type)->mask);
     if (queue == NULL)
         return false;
-    struct pl_heap heap = pl_heap_queue(core, queue);
     job->queue = (uint16_t)pl_queue_index(core, queue);
-    pl_heap_push(&heap, pl_policy_key(lane->config.policy, job), pl_job_index(core, job));
+    pl_queue_put(core, queue, lane->config.policy, job);
     lane->waiting[job->order >> 56]++;
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count++;
@@ -259,8 +258,7 @@ pl_job_dequeue(struct pl_core *core, struct pl_job *job)
 {
     struct pl_lane *lane = pl_lane_of(core, job);
     struct pl_pool *pool = pl_pool_of(core, job);
-    struct pl_heap heap = pl_heap_queue(core, pl_queue_at(core, job->queue));
-    pl_heap_remove(&heap, job->pos);
+    pl_queue_take(core, pl_queue_at(core, job->queue), lane->config.policy, job);
     lane->waiting[job->order >> 56]--;
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count--;

@@ -94,6 +94,8 @@ section_bytes(const struct pl_limits *l, enum pl_section section)
         return sizeof(struct pl_job) * (uint64_t)l->job_count;
     case PL_SEC_JOB_HASH:
         return hash_places(l->job_count) * sizeof(uint32_t);
+    case PL_SEC_LINK:
+        return sizeof(struct pl_link) * (uint64_t)l->job_count;
     case PL_SEC_DROP_POS:
         return (uint64_t)l->job_count * sizeof(uint32_t);
     case PL_SEC_STRING:

@@ -6,8 +6,8 @@
  * never holds such an index (pl_core_check() proves it).
  *
  * Job and run records have a sequence word: odd while the one writer changes the record. `pos`,
- * `timer` of a job and `timer` of a run are heap positions, private to the writer, and change
- * without it.
+ * `timer`, the LISTED bit and the link of a job and `timer` of a run are places in queues and
+ * heaps, the writer's own, and change without it: who follows them from outside bounds the steps.
  */
 #ifndef PL_CORE_REGION_H
 #define PL_CORE_REGION_H
@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 
 #define PL_CORE_MAGIC  0x3165726f43676b50u
-#define PL_CORE_LAYOUT 1u
+#define PL_CORE_LAYOUT 2u
 
 enum pl_section {
     PL_SEC_POOL,
@@ -32,6 +32,7 @@ enum pl_section {
     PL_SEC_QUEUE,
     PL_SEC_JOB,
     PL_SEC_JOB_HASH,
+    PL_SEC_LINK, /* what a job's record has no room for, by job index */
     PL_SEC_DROP_POS,
     PL_SEC_STRING,
     PL_SEC_STRING_HASH,
@@ -88,6 +89,7 @@ enum pl_job_bit {
     PL_JOB_BIT_PREEMPTIBLE = 0x10,
     PL_JOB_BIT_SOLO = 0x20,
     PL_JOB_BIT_UNPERSISTED = 0x40, /* QUEUED, but not in its queue until PERSISTED */
+    PL_JOB_BIT_LISTED = 0x80,      /* in a list of its queue, not in its heap */
 };
 
 #define PL_ORDER_SEQ_MASK 0x00ffffffffffffffu
@@ -100,7 +102,8 @@ struct pl_job {
     pl_time deadline; /* boot, 0 none */
     pl_time when;     /* see struct pl_job_view.since */
     uint64_t body;
-    uint32_t pos;   /* QUEUED: in its queue; RETRYING: mono timer; RUNNING: run index; free: next */
+    uint32_t pos;   /* QUEUED: next of its list (index + 1), or place in its queue's heap; RETRYING:
+                     * mono timer; RUNNING: run index; free: next */
     uint32_t timer; /* boot heap: deadline or run_at */
     uint32_t type;
     uint32_t tenant;
@@ -117,6 +120,10 @@ struct pl_job {
 };
 _Static_assert(sizeof(struct pl_job) <= 96, "memory per queued job");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "the sequence words must be lock-free");
+
+struct pl_link {
+    uint32_t prev; /* QUEUED and LISTED: the one before (index + 1), 0 the first */
+};
 
 enum pl_stop_stage { PL_STOP_NONE, PL_STOP_ASKED, PL_STOP_TERMED, PL_STOP_KILLED };
 
@@ -236,14 +243,25 @@ struct pl_lane {
     struct pl_stat stat;
 };
 
+#define PL_QUEUE_LISTS 8 /* one for each class of key; a power of two */
+_Static_assert(PL_PRIORITY_COUNT <= PL_QUEUE_LISTS, "a list for each priority");
+
+struct pl_list {
+    uint32_t first, last; /* index + 1 of jobs; 0: empty */
+    uint32_t count;
+};
+
 struct pl_queue {
     uint32_t used;
     uint32_t lane;
-    uint32_t next; /* of the lane: index + 1 */
-    uint32_t count;
-    uint64_t mask; /* groups that can run its jobs */
-    uint32_t pass; /* blocked in this pick */
+    uint32_t next;   /* of the lane: index + 1 */
+    uint32_t count;  /* jobs in it */
+    uint32_t heaped; /* of them, in its heap */
+    uint32_t levels; /* bit per list that is not empty */
+    uint64_t mask;   /* groups that can run its jobs */
+    uint32_t pass;   /* blocked in this pick */
     uint32_t zero;
+    struct pl_list list[PL_QUEUE_LISTS];
 };
 
 struct pl_type {
@@ -287,6 +305,7 @@ PL_ACCESSOR(pl_group_at, pl_group, PL_SEC_GROUP, group_count)
 PL_ACCESSOR(pl_worker_at, pl_worker, PL_SEC_WORKER, worker_count)
 PL_ACCESSOR(pl_queue_at, pl_queue, PL_SEC_QUEUE, queue_count)
 PL_ACCESSOR(pl_job_of, pl_job, PL_SEC_JOB, job_count)
+PL_ACCESSOR(pl_link_at, pl_link, PL_SEC_LINK, job_count)
 PL_ACCESSOR(pl_type_at, pl_type, PL_SEC_TYPE, string_count)
 PL_ACCESSOR(pl_string_at, pl_string, PL_SEC_STRING, string_count)
 PL_ACCESSOR(pl_cost_at, pl_cost_record, PL_SEC_COST, cost_count)
@@ -395,6 +414,32 @@ struct pl_heap pl_heap_timer(const struct pl_core *core, bool boot);
 struct pl_heap pl_heap_drop(const struct pl_core *core, const struct pl_pool *pool);
 /* Number of entries with a smaller key; visits only those and their children. */
 uint64_t pl_heap_rank(const struct pl_heap *heap, uint64_t key);
+
+/* ---- queues (queue.c); @policy is that of the queue's lane ---- */
+
+void pl_queue_put(struct pl_core *core, struct pl_queue *queue, uint32_t policy,
+                  struct pl_job *job);
+void pl_queue_take(struct pl_core *core, struct pl_queue *queue, uint32_t policy,
+                   struct pl_job *job);
+/* Of @listed (NULL: none) and the top of the heap, which is not empty. */
+struct pl_job *pl_queue_heap_head(const struct pl_core *core, const struct pl_queue *queue,
+                                  uint32_t policy, struct pl_job *listed);
+/* Number of its jobs with a smaller key; visits those of the same class. */
+uint64_t pl_queue_rank(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy,
+                       uint64_t key);
+
+/* Return: NULL when it is empty. */
+static inline struct pl_job *
+pl_queue_head(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy)
+{
+    uint32_t levels = queue->levels & ((1u << PL_QUEUE_LISTS) - 1);
+    struct pl_job *listed =
+        levels == 0 ? NULL
+                    : pl_job_of(core, queue->list[(uint32_t)__builtin_ctz(levels)].first - 1);
+    if (queue->heaped == 0)
+        return listed;
+    return pl_queue_heap_head(core, queue, policy, listed);
+}
 
 /* ---- interning (intern.c) ---- */
 

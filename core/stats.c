@@ -99,9 +99,9 @@ lane_oldest(const struct pl_core *core, const struct pl_lane *lane)
     for (uint32_t n = 0; next != 0 && n < core->limits.queue_count; n++) {
         const struct pl_queue *queue = pl_queue_at(core, next - 1);
         next = queue->next;
-        if (queue->count == 0)
+        const struct pl_job *head = pl_queue_head(core, queue, lane->config.policy);
+        if (head == NULL)
             continue;
-        const struct pl_job *head = pl_job_of(core, pl_heap_queue(core, queue).entry[1].id);
         pl_time age = core->header->now_mono - head->when;
         if (age > oldest)
             oldest = age;

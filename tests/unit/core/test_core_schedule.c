@@ -172,6 +172,38 @@ START_TEST(fifo_ignores_priority)
 }
 END_TEST
 
+/* What comes back in the middle of the order, before it and behind it: positions and starts. */
+START_TEST(order_survives_every_way_back)
+{
+    struct pl_ref job[6];
+    ct_simple(&ct, 1);
+    for (int i = 0; i < 6; i++)
+        job[i] = ct_submit(&ct, 1);
+    static const int held[] = {0, 2, 3, 5};
+    for (int i = 0; i < 4; i++)
+        ct_job_event(&ct, PL_EV_HOLD, job[held[i]]);
+    static const int back[] = {3, 0, 5, 2}; /* between 1 and 4, first, last, between again */
+    for (int i = 0; i < 4; i++)
+        ct_job_event(&ct, PL_EV_RELEASE, job[back[i]]);
+    for (uint32_t i = 0; i < 6; i++) {
+        struct pl_explain e;
+        ck_assert_int_eq(pl_core_explain(&ct.core, job[i], &e), 0);
+        ck_assert_uint_eq(e.position, i + 1);
+    }
+    struct pl_event ev = {.kind = PL_EV_SET_PRIORITY};
+    ev.set_priority.job = job[4];
+    ev.set_priority.priority = 1;
+    ct_step(&ct, ev); /* before all others */
+    ct_cancel(&ct, job[1]);
+    ct_worker(&ct, 0, 1);
+    static const int order[] = {4, 0, 2, 3, 5};
+    for (int i = 0; i < 5; i++) {
+        ck_assert(ct_is(&ct, job[order[i]], PL_JOB_RUNNING));
+        ct_finish(&ct, job[order[i]], PL_RESULT_OK);
+    }
+}
+END_TEST
+
 START_TEST(lanes_limits_and_pause)
 {
     ct_simple(&ct, 10);
@@ -433,6 +465,7 @@ main(void)
     tcase_add_test(tc, refusal_leaves_the_same_bytes);
     tcase_add_test(tc, priority_then_arrival_and_head_blocks);
     tcase_add_test(tc, fifo_ignores_priority);
+    tcase_add_test(tc, order_survives_every_way_back);
     tcase_add_test(tc, lanes_limits_and_pause);
     tcase_add_test(tc, min_concurrency_is_a_reservation);
     tcase_add_test(tc, busy_groups_block_only_their_types);
