@@ -317,6 +317,23 @@ check_jobs(const struct pl_core *core)
     return check_gauges(core);
 }
 
+/* Chains of ids: each job in its place, none twice, none missing. */
+static const char *
+check_chains(const struct pl_core *core)
+{
+    uint32_t count = 0;
+    for (uint64_t place = 0; place <= core->job_mask; place++)
+        for (uint32_t next = pl_job_hash_head(core, place); next != 0; count++) {
+            REQUIRE(next <= core->header->job_end && count < core->header->job_end, "id chain");
+            const struct pl_job *job = pl_job_of(core, next - 1);
+            REQUIRE(pl_job_state_of(job) != PL_JOB_NONE, "free job in an id chain");
+            REQUIRE(pl_job_hash_is(core, job, place), "job in the wrong id chain");
+            next = pl_link_at(core, next - 1)->chain;
+        }
+    REQUIRE(count == core->header->job_used, "id chains");
+    return NULL;
+}
+
 static const char *
 check_free_list(const struct pl_core *core)
 {
@@ -478,6 +495,8 @@ pl_core_check(const struct pl_core *core)
         bad = check_heaps(core);
     if (bad == NULL)
         bad = check_jobs(core);
+    if (bad == NULL)
+        bad = check_chains(core);
     if (bad == NULL)
         bad = check_free_list(core);
     return bad != NULL ? bad : check_costs(core);

@@ -479,7 +479,8 @@ struct pl_core {
     struct pl_core_header *header;
     void *section[24]; /* computed from the limits, never read from the region */
     struct pl_limits limits;
-    struct pl_actions *out; /* during a step */
+    uint64_t job_mask, string_mask, cost_mask; /* places of the tables, minus 1 */
+    struct pl_actions *out;                    /* during a step */
 };
 
 /* Return: bytes of the region (virtual: most stay untouched), or 0 when @limits are impossible. */

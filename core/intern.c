@@ -14,15 +14,6 @@ mix(uint64_t h)
 }
 
 static uint64_t
-places(uint32_t entries)
-{
-    uint64_t count = 16;
-    while (count < (uint64_t)entries * 2)
-        count *= 2;
-    return count;
-}
-
-static uint64_t
 text_hash(uint64_t seed, struct pl_str text)
 {
     uint64_t h = seed ^ 0xcbf29ce484222325u;
@@ -64,7 +55,7 @@ static uint32_t *
 string_place(const struct pl_core *core, struct pl_str text)
 {
     uint32_t *table = core->section[PL_SEC_STRING_HASH];
-    uint64_t mask = places(core->limits.string_count) - 1;
+    uint64_t mask = core->string_mask;
     uint64_t at = text_hash(core->header->seed, text) & mask;
     for (uint64_t n = 0; n <= mask; n++, at = (at + 1) & mask)
         if (table[at] == 0 || text_equal(pl_core_string(core, table[at] - 1), text))
@@ -110,7 +101,7 @@ static uint32_t *
 type_place(const struct pl_core *core, uint32_t pool, struct pl_str text)
 {
     uint32_t *table = core->section[PL_SEC_TYPE_HASH];
-    uint64_t mask = places(core->limits.string_count) - 1;
+    uint64_t mask = core->string_mask;
     uint64_t at = text_hash(core->header->seed + 1 + pool, text) & mask;
     for (uint64_t n = 0; n <= mask; n++, at = (at + 1) & mask) {
         if (table[at] == 0)
@@ -222,7 +213,7 @@ pl_cost_intern(struct pl_core *core, const struct pl_cost *cost)
 {
     struct pl_core_header *header = core->header;
     uint32_t *table = core->section[PL_SEC_COST_HASH];
-    uint64_t mask = places(core->limits.cost_count) - 1;
+    uint64_t mask = core->cost_mask;
     uint64_t at = cost_hash(core, cost) & mask;
     while (table[at] != 0 && !cost_equal(&pl_cost_at(core, table[at] - 1)->cost, cost))
         at = (at + 1) & mask;
@@ -255,7 +246,7 @@ pl_cost_unref(struct pl_core *core, uint32_t index)
     if (--record->refs > 0)
         return;
     uint32_t *table = core->section[PL_SEC_COST_HASH];
-    uint64_t mask = places(core->limits.cost_count) - 1;
+    uint64_t mask = core->cost_mask;
     uint64_t hole = cost_hash(core, &record->cost) & mask;
     while (table[hole] != index + 1)
         hole = (hole + 1) & mask;

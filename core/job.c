@@ -58,27 +58,21 @@ pl_job_unalloc(struct pl_core *core, struct pl_job *job)
     header->job_used--;
 }
 
-static uint64_t
-hash_mask(const struct pl_core *core)
-{
-    uint64_t count = 16;
-    while (count < (uint64_t)core->limits.job_count * 2)
-        count *= 2;
-    return count - 1;
-}
+/* ---- ids: chains through the link section, from a table of index + 1 ---- */
 
-static uint64_t
-id_hash(const struct pl_core *core, const struct pl_uuid *id)
+static uint32_t *
+id_place(const struct pl_core *core, const struct pl_uuid *id)
 {
+    uint32_t *table = core->section[PL_SEC_JOB_HASH];
     uint64_t low, high;
     __builtin_memcpy(&high, id->b, 8);
     __builtin_memcpy(&low, id->b + 8, 8);
     low ^= high * 0xff51afd7ed558ccdu ^ core->header->seed;
     low *= 0x9e3779b97f4a7c15u;
-    return low ^ low >> 32;
+    return &table[(low ^ low >> 32) & core->job_mask];
 }
 
-static bool
+static inline bool
 id_equal(const struct pl_uuid *a, const struct pl_uuid *b)
 {
     return __builtin_memcmp(a->b, b->b, sizeof(a->b)) == 0;
@@ -87,45 +81,48 @@ id_equal(const struct pl_uuid *a, const struct pl_uuid *b)
 void
 pl_job_hash_insert(struct pl_core *core, const struct pl_job *job)
 {
-    uint32_t *table = core->section[PL_SEC_JOB_HASH];
-    uint64_t mask = hash_mask(core), at = id_hash(core, &job->id) & mask;
-    while (table[at] != 0)
-        at = (at + 1) & mask;
-    table[at] = pl_job_index(core, job) + 1;
+    uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
+    pl_link_at(core, index)->chain = *place;
+    *place = index + 1;
 }
 
 static void
 hash_remove(struct pl_core *core, const struct pl_job *job)
 {
-    uint32_t *table = core->section[PL_SEC_JOB_HASH];
-    uint64_t mask = hash_mask(core), hole = id_hash(core, &job->id) & mask;
-    uint32_t wanted = pl_job_index(core, job) + 1;
-    while (table[hole] != wanted) {
-        PL_ASSERT(table[hole] != 0);
-        hole = (hole + 1) & mask;
+    uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
+    while (*place != index + 1) {
+        PL_ASSERT(*place != 0);
+        place = &pl_link_at(core, *place - 1)->chain;
     }
-    table[hole] = 0;
-    for (uint64_t at = (hole + 1) & mask; table[at] != 0; at = (at + 1) & mask) {
-        uint64_t home = id_hash(core, &pl_job_of(core, table[at] - 1)->id) & mask;
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            table[hole] = table[at];
-            table[at] = 0;
-            hole = at;
-        }
-    }
+    *place = pl_link_at(core, index)->chain;
+    pl_link_at(core, index)->chain = 0;
+}
+
+uint32_t
+pl_job_hash_head(const struct pl_core *core, uint64_t place)
+{
+    const uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    return table[place & core->job_mask];
+}
+
+bool
+pl_job_hash_is(const struct pl_core *core, const struct pl_job *job, uint64_t place)
+{
+    const uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    return id_place(core, &job->id) == &table[place & core->job_mask];
 }
 
 int
 pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl_ref *ret_ref)
 {
-    const uint32_t *table = core->section[PL_SEC_JOB_HASH];
-    uint64_t mask = hash_mask(core), at = id_hash(core, id) & mask;
-    for (uint64_t n = 0; n <= mask && table[at] != 0; n++, at = (at + 1) & mask) {
-        const struct pl_job *job = pl_job_of(core, table[at] - 1);
+    uint32_t next = *id_place(core, id);
+    for (uint32_t n = 0; next != 0 && n < core->limits.job_count; n++) {
+        const struct pl_job *job = pl_job_of(core, next - 1);
         if (id_equal(&job->id, id)) {
             *ret_ref = pl_job_ref(core, job);
             return 0;
         }
+        next = pl_link_at(core, next - 1)->chain;
     }
     return PL_CORE_E_NONE;
 }

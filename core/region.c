@@ -60,12 +60,22 @@ limits_resolve(struct pl_limits *limits)
            limits->decision_log_events <= m->decision_log_events;
 }
 
-/* Hash tables have a power of two of places, at least twice the entries. */
+/* Tables with open addressing have a power of two of places, at least twice the entries. */
 static uint64_t
 hash_places(uint32_t entries)
 {
     uint64_t places = 16;
     while (places < (uint64_t)entries * 2)
+        places *= 2;
+    return places;
+}
+
+/* The table of job ids is chained: as many places as jobs are enough. */
+static uint64_t
+chain_places(uint32_t entries)
+{
+    uint64_t places = 16;
+    while (places < entries)
         places *= 2;
     return places;
 }
@@ -93,7 +103,7 @@ section_bytes(const struct pl_limits *l, enum pl_section section)
     case PL_SEC_JOB:
         return sizeof(struct pl_job) * (uint64_t)l->job_count;
     case PL_SEC_JOB_HASH:
-        return hash_places(l->job_count) * sizeof(uint32_t);
+        return chain_places(l->job_count) * sizeof(uint32_t);
     case PL_SEC_LINK:
         return sizeof(struct pl_link) * (uint64_t)l->job_count;
     case PL_SEC_DROP_POS:
@@ -155,6 +165,9 @@ handle_fill(struct pl_core *core, void *region, const struct pl_limits *limits)
     core->base = region;
     core->header = region;
     core->limits = *limits;
+    core->job_mask = chain_places(limits->job_count) - 1;
+    core->string_mask = hash_places(limits->string_count) - 1;
+    core->cost_mask = hash_places(limits->cost_count) - 1;
     core->bytes = layout(limits, region, core);
 }
 

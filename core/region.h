@@ -122,7 +122,8 @@ _Static_assert(sizeof(struct pl_job) <= 96, "memory per queued job");
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "the sequence words must be lock-free");
 
 struct pl_link {
-    uint32_t prev; /* QUEUED and LISTED: the one before (index + 1), 0 the first */
+    uint32_t prev;  /* QUEUED and LISTED: the one before (index + 1), 0 the first */
+    uint32_t chain; /* the next job whose id has the same place in the table (index + 1) */
 };
 
 enum pl_stop_stage { PL_STOP_NONE, PL_STOP_ASKED, PL_STOP_TERMED, PL_STOP_KILLED };
@@ -481,6 +482,9 @@ struct pl_job *pl_job_alloc(struct pl_core *core);                        /* NUL
 void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
 void pl_job_free(struct pl_core *core, struct pl_job *job);
 void pl_job_hash_insert(struct pl_core *core, const struct pl_job *job);
+/* For pl_core_check(): first of the chain at @place (index + 1); does @job belong there? */
+uint32_t pl_job_hash_head(const struct pl_core *core, uint64_t place);
+bool pl_job_hash_is(const struct pl_core *core, const struct pl_job *job, uint64_t place);
 void pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state);
 /* Into its queue. Return: false when no queue record is left. */
 bool pl_job_enqueue(struct pl_core *core, struct pl_job *job);

@@ -116,7 +116,7 @@ START_TEST(check_sees_damage)
     uint32_t *link = other.section[9]; /* PL_SEC_LINK */
     uint32_t i = 0;
     while (link[i] == 0)
-        i++; /* some queued job stands behind another */
+        i += 2; /* prev, chain: some queued job stands behind another */
     link[i] ^= 1;
     ck_assert_ptr_nonnull(pl_core_check(&other));
     link[i] ^= 1;
