@@ -379,6 +379,25 @@ check_worker(const struct pl_core *core, uint32_t index)
     bool room = worker->state == PL_WORKER_READY && !worker->solo && !worker->killed &&
                 !worker->hold && running < worker->slots;
     REQUIRE(worker->listed == (room ? running + 1 : 0), "worker listed");
+    REQUIRE(pl_worker_is_listed(core, index), "bitmaps of a group");
+    return NULL;
+}
+
+static const char *
+check_pool_listed(const struct pl_core *core)
+{
+    bool dirty = false;
+    for (uint32_t p = 0; p < core->header->pool_end; p++) {
+        const struct pl_pool *pool = pl_pool_at(core, p);
+        uint32_t listed = 0;
+        for (uint32_t i = 0; i < core->header->worker_end; i++) {
+            const struct pl_worker *worker = pl_worker_at(core, i);
+            listed += worker->listed != 0 && pl_group_at(core, worker->group)->pool == p;
+        }
+        REQUIRE(!pool->used || pool->listed == listed, "workers with room");
+        dirty = dirty || (pool->used && pool->dirty);
+    }
+    REQUIRE(!dirty || core->header->dirty, "a dirty pool that nobody looks at");
     return NULL;
 }
 
@@ -491,6 +510,8 @@ pl_core_check(const struct pl_core *core)
         bad = check_tables(core);
     if (bad == NULL)
         bad = check_groups(core);
+    if (bad == NULL)
+        bad = check_pool_listed(core);
     if (bad == NULL)
         bad = check_heaps(core);
     if (bad == NULL)

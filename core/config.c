@@ -95,7 +95,7 @@ static void
 pool_changed(struct pl_core *core, struct pl_pool *pool)
 {
     pl_reserve_recompute(core, pool);
-    pool->dirty = 1;
+    pl_pool_wake(core, pool);
 }
 
 /* ---- pools ---- */

@@ -9,32 +9,44 @@
 
 /* ---- workers by load ---- */
 
-static uint64_t *
-level_words(const struct pl_core *core, uint32_t group, uint32_t level)
+/* Bitmap of the workers of a group with so many running, a bit per worker; before it a summary, a
+ * bit per word that is not 0. */
+struct level {
+    uint64_t *summary, *word;
+    uint32_t summary_count;
+};
+
+static inline struct level
+level_of(const struct pl_core *core, uint32_t group, uint32_t running)
 {
     uint64_t *first = core->section[PL_SEC_LEVEL];
-    uint64_t words = (core->limits.worker_count + 63u) / 64;
-    return first + ((uint64_t)group * PL_WORKER_SLOTS_MAX + level) * words;
+    uint32_t words = (core->limits.worker_count + 63u) / 64, summary = (words + 63u) / 64;
+    group = group < core->limits.group_count ? group : 0;
+    first += ((uint64_t)group * PL_WORKER_SLOTS_MAX + running) * (words + summary);
+    return (struct level){first, first + summary, summary};
 }
 
 static void
-level_change(struct pl_core *core, const struct pl_worker *worker, uint32_t index, bool add)
+level_add(struct pl_core *core, const struct pl_worker *worker, uint32_t index)
 {
-    struct pl_group *group = pl_group_at(core, worker->group);
-    uint32_t level = worker->listed - 1u;
-    uint64_t *words = level_words(core, worker->group, level);
-    uint32_t count = (core->limits.worker_count + 63) / 64;
+    struct level level = level_of(core, worker->group, worker->listed - 1u);
+    level.word[index / 64] |= 1ull << index % 64;
+    level.summary[index / 4096] |= 1ull << index / 64 % 64;
+    pl_group_at(core, worker->group)->levels |= 1ull << (worker->listed - 1u);
+}
+
+static void
+level_remove(struct pl_core *core, const struct pl_worker *worker, uint32_t index)
+{
+    struct level level = level_of(core, worker->group, worker->listed - 1u);
     uint64_t any = 0;
-    if (add) {
-        words[index / 64] |= 1ull << index % 64;
-        group->levels |= 1ull << level;
+    if ((level.word[index / 64] &= ~(1ull << index % 64)) != 0)
         return;
-    }
-    words[index / 64] &= ~(1ull << index % 64);
-    for (uint32_t i = 0; i < count; i++)
-        any |= words[i];
+    level.summary[index / 4096] &= ~(1ull << index / 64 % 64);
+    for (uint32_t i = 0; i < level.summary_count; i++)
+        any |= level.summary[i];
     if (any == 0)
-        group->levels &= ~(1ull << level);
+        pl_group_at(core, worker->group)->levels &= ~(1ull << (worker->listed - 1u));
 }
 
 /* The caller keeps group->slots and group->idle right; here only the bitmaps are. `listed` is the
@@ -48,22 +60,47 @@ pl_worker_list(struct pl_core *core, uint32_t index)
     uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0;
     if (wanted == worker->listed)
         return;
-    if (worker->listed != 0)
-        level_change(core, worker, index, false);
+    struct pl_pool *pool = pl_pool_at(core, pl_group_at(core, worker->group)->pool);
+    if (worker->listed != 0) {
+        level_remove(core, worker, index);
+        pool->listed--;
+    }
     worker->listed = wanted;
-    if (worker->listed != 0)
-        level_change(core, worker, index, true);
+    if (wanted != 0) {
+        level_add(core, worker, index);
+        pool->listed++;
+    }
 }
 
-static uint32_t
-lowest_worker(const struct pl_core *core, uint32_t group, uint32_t level)
+static inline uint32_t
+lowest_worker(const struct pl_core *core, uint32_t group, uint32_t running)
 {
-    const uint64_t *words = level_words(core, group, level);
-    uint32_t count = (core->limits.worker_count + 63) / 64;
-    for (uint32_t i = 0; i < count; i++)
-        if (words[i] != 0)
-            return i * 64 + (uint32_t)__builtin_ctzll(words[i]);
+    struct level level = level_of(core, group, running);
+    for (uint32_t i = 0; i < level.summary_count; i++) {
+        if (level.summary[i] == 0)
+            continue;
+        uint32_t at = i * 64 + (uint32_t)__builtin_ctzll(level.summary[i]);
+        if (at < (core->limits.worker_count + 63) / 64 && level.word[at] != 0)
+            return at * 64 + (uint32_t)__builtin_ctzll(level.word[at]);
+        break; /* seen from outside, in the middle of a change */
+    }
     return PL_INDEX_NONE;
+}
+
+/* For pl_core_check(): does the group list this worker, and only at its own level? */
+bool
+pl_worker_is_listed(const struct pl_core *core, uint32_t index)
+{
+    const struct pl_worker *worker = pl_worker_at(core, index);
+    for (uint32_t running = 0; running < PL_WORKER_SLOTS_MAX; running++) {
+        struct level level = level_of(core, worker->group, running);
+        bool wanted = worker->listed == running + 1;
+        bool there = (level.word[index / 64] >> index % 64 & 1) != 0;
+        bool summed = (level.summary[index / 4096] >> (index / 64 % 64) & 1) != 0;
+        if (there != wanted || summed != (level.word[index / 64] != 0))
+            return false;
+    }
+    return true;
 }
 
 /* Fewest running first, then the lowest index, over the groups of @mask. */
@@ -194,8 +231,11 @@ enum pl_pick_result
 pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, struct pl_pick *ret)
 {
     uint32_t next = pool->lane_first;
-    if (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING)
+    /* without room on any worker nothing can start; what is overdue ends by its timer */
+    if (pool->listed == 0 || (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING)) {
+        ret->job = NULL;
         return PL_PICK_NONE;
+    }
     for (uint32_t n = 0; next != 0 && n < core->limits.lane_count; n++) {
         const struct pl_lane *lane = pl_lane_at(core, next - 1);
         struct pl_queue *queue;
@@ -308,7 +348,7 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
     pool->dirty = 0;
     for (;;) {
         if (!pl_act_room(core, 4)) {
-            pool->dirty = 1;
+            pl_pool_wake(core, pool);
             core->header->more = 1;
             return;
         }
@@ -336,8 +376,9 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
 void
 pl_dispatch_all(struct pl_core *core)
 {
-    if (!core->header->restored)
+    if (!core->header->dirty || !core->header->restored)
         return;
+    core->header->dirty = 0;
     for (uint32_t i = 0; i < core->header->pool_end; i++) {
         struct pl_pool *pool = pl_pool_at(core, i);
         if (pool->used && pool->dirty)

@@ -323,7 +323,7 @@ pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
         return;
     }
     pl_job_timer_set(core, job);
-    pl_pool_of(core, job)->dirty = 1;
+    pl_pool_wake(core, pl_pool_of(core, job));
     if (tell)
         pl_act_event(core, PL_CEV_QUEUED, job);
 }

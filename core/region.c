@@ -97,7 +97,8 @@ section_bytes(const struct pl_limits *l, enum pl_section section)
     case PL_SEC_RUN:
         return sizeof(struct pl_run) * runs;
     case PL_SEC_LEVEL:
-        return (uint64_t)l->group_count * PL_WORKER_SLOTS_MAX * ((l->worker_count + 63u) / 64) * 8;
+        return (uint64_t)l->group_count * PL_WORKER_SLOTS_MAX *
+               ((l->worker_count + 63u) / 64 + (l->worker_count + 4095u) / 4096) * 8;
     case PL_SEC_QUEUE:
         return sizeof(struct pl_queue) * (uint64_t)l->queue_count;
     case PL_SEC_JOB:

@@ -71,6 +71,7 @@ struct pl_core_header {
     uint32_t cost_end, cost_free;
     uint32_t timer_count[2]; /* mono, boot */
     uint32_t pass;           /* number of the current pick */
+    uint32_t dirty;          /* some pool is dirty */
     uint64_t decision_end;   /* inputs ever recorded */
 };
 
@@ -209,7 +210,8 @@ struct pl_kind {
 
 struct pl_pool {
     uint32_t used;
-    uint8_t state, overflow, has_default_cost, dirty;
+    uint8_t state, overflow, has_default_cost;
+    uint8_t dirty; /* something may start: pl_pool_wake() */
     uint16_t flags;
     uint16_t has_reserve;
     uint32_t kind_count;
@@ -221,6 +223,8 @@ struct pl_pool {
     uint32_t solo_count; /* waiting jobs that must run alone */
     uint32_t drop_count; /* entries of its drop heap */
     uint32_t solo_held;  /* some worker is held for one of them */
+    uint32_t listed;     /* workers of its groups that have room */
+    uint32_t zero;
     pl_time default_timeout, grace_ask, grace_term;
     uint64_t group_mask;
     uint32_t group[PL_POOL_GROUPS_MAX];
@@ -364,6 +368,14 @@ static inline struct pl_pool *
 pl_pool_of(const struct pl_core *core, const struct pl_job *job)
 {
     return pl_pool_at(core, pl_lane_of(core, job)->config.pool);
+}
+
+/* Dispatch looks at the pool before the step ends. */
+static inline void
+pl_pool_wake(struct pl_core *core, struct pl_pool *pool)
+{
+    pool->dirty = 1;
+    core->header->dirty = 1;
 }
 
 static inline struct pl_ref
@@ -524,6 +536,7 @@ void pl_dispatch_all(struct pl_core *core);
 bool pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool,
                       const struct pl_lane *lane, uint64_t mask, bool solo, uint32_t *ret_worker);
 void pl_worker_list(struct pl_core *core, uint32_t index); /* recompute its place */
+bool pl_worker_is_listed(const struct pl_core *core, uint32_t index);
 void pl_solo_holds(struct pl_core *core, struct pl_pool *pool);
 
 /* ---- runs (run.c) ---- */

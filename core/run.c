@@ -105,7 +105,7 @@ pl_run_timer(struct pl_core *core, uint32_t run_index)
         group_take_out(core, worker_index);
         worker->killed = 1;
         /* a head that only it could run has no slot now and no longer blocks the pool */
-        pl_pool_at(core, pl_group_at(core, worker->group)->pool)->dirty = 1;
+        pl_pool_wake(core, pl_pool_at(core, pl_group_at(core, worker->group)->pool));
         pl_worker_list(core, worker_index);
         return;
     case PL_STOP_KILLED:
@@ -228,7 +228,7 @@ release(struct pl_core *core, struct pl_run *run)
     pl_word_open(&run->word);
     run->job_gen = 0;
     pl_word_close(&run->word);
-    pool->dirty = 1;
+    pl_pool_wake(core, pool);
     pl_stat_run(&pool->stat, (uint64_t)ran.run_ns / PL_NS_PER_US);
     pl_stat_run(&lane->stat, (uint64_t)ran.run_ns / PL_NS_PER_US);
     return ran;
@@ -379,7 +379,7 @@ pl_worker_ready(struct pl_core *core, const struct pl_event *ev)
     pl_worker_list(core, ref.index);
     struct pl_pool *pool = pl_pool_at(core, group->pool);
     pl_reserve_recompute(core, pool);
-    pool->dirty = 1;
+    pl_pool_wake(core, pool);
     return 0;
 }
 
@@ -392,7 +392,7 @@ pl_worker_drain(struct pl_core *core, struct pl_ref ref)
     group_take_out(core, ref.index);
     worker->state = PL_WORKER_DRAINING;
     pl_worker_list(core, ref.index);
-    pl_pool_at(core, pl_group_at(core, worker->group)->pool)->dirty = 1;
+    pl_pool_wake(core, pl_pool_at(core, pl_group_at(core, worker->group)->pool));
     return 0;
 }
 

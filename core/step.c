@@ -82,7 +82,7 @@ static void
 job_due_boot(struct pl_core *core, struct pl_job *job)
 {
     if (job->deadline != 0 && job->deadline <= core->header->now_boot) {
-        pl_pool_of(core, job)->dirty = 1; /* it may have blocked others */
+        pl_pool_wake(core, pl_pool_of(core, job)); /* it may have blocked others */
         pl_job_end(core, job, PL_OUTCOME_EXPIRED, PL_REASON_DEADLINE, NULL);
         return;
     }
@@ -135,7 +135,7 @@ job_cancel(struct pl_core *core, const struct pl_event *ev)
         pl_run_stop(core, pl_run_at(core, job->pos), reason, ev->cancel.who);
         return 0;
     }
-    pl_pool_of(core, job)->dirty = 1;
+    pl_pool_wake(core, pl_pool_of(core, job));
     uint32_t at = core->out->count;
     pl_job_end(core, job, PL_OUTCOME_CANCELLED, reason, NULL);
     for (; at < core->out->count; at++)
@@ -150,7 +150,7 @@ job_hold(struct pl_core *core, struct pl_job *job)
     enum pl_job_state state = pl_job_state_of(job);
     if (state != PL_JOB_QUEUED && state != PL_JOB_DELAYED && state != PL_JOB_RETRYING)
         return PL_CORE_E_INVALID;
-    pl_pool_of(core, job)->dirty = 1;
+    pl_pool_wake(core, pl_pool_of(core, job));
     pl_job_leave(core, job);
     pl_word_open(&job->word);
     job->when = state == PL_JOB_DELAYED ? job->when : 0;
@@ -193,7 +193,7 @@ job_set_priority(struct pl_core *core, const struct pl_event *ev)
     pl_word_close(&job->word);
     if (queued && !pl_job_enqueue(core, job))
         pl_job_make_queued(core, job, false);
-    pl_pool_of(core, job)->dirty = 1;
+    pl_pool_wake(core, pl_pool_of(core, job));
     return 0;
 }
 
@@ -250,7 +250,7 @@ pool_state(struct pl_core *core, const struct pl_event *ev)
     if (pool->state == ev->pool_state.state)
         return 0;
     pool->state = (uint8_t)ev->pool_state.state;
-    pool->dirty = 1;
+    pl_pool_wake(core, pool);
     struct pl_action *act = pl_act(core, PL_ACT_EVENT, NULL);
     act->event = PL_CEV_POOL_CHANGED;
     act->pool = ev->pool_state.pool;
@@ -272,7 +272,8 @@ static void
 all_dirty(struct pl_core *core)
 {
     for (uint32_t i = 0; i < core->header->pool_end; i++)
-        pl_pool_at(core, i)->dirty = pl_pool_at(core, i)->used != 0;
+        if (pl_pool_at(core, i)->used)
+            pl_pool_wake(core, pl_pool_at(core, i));
 }
 
 static int

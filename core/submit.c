@@ -145,7 +145,7 @@ check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, stru
         struct pl_job *last = pl_job_of(core, pl_heap_drop(core, pool).entry[1].id);
         if (last != job) {
             if (!dry) {
-                pool->dirty = 1; /* it may have blocked others */
+                pl_pool_wake(core, pool); /* it may have blocked others */
                 pl_job_end(core, last, PL_OUTCOME_DROPPED, PL_REASON_OVERFLOW, NULL);
             }
             return 0;
@@ -215,7 +215,7 @@ accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl
     if (starts && !durable) {
         /* it may take the last slot of a head that blocked the pool: that one waits, others may go
          */
-        pool->dirty = 1;
+        pl_pool_wake(core, pool);
         pl_dispatch_start(core, pool, pick);
     }
     reply->job = pl_job_ref(core, job);
@@ -251,8 +251,10 @@ admit(struct pl_core *core, const struct pl_spec *spec, struct pl_pool *pool, st
         }
         if (++core->header->pass == 0)
             core->header->pass = 1;
-        starts =
-            pl_pick_next(core, pool, core->header->pass, &pick) == PL_PICK_JOB && pick.job == job;
+        /* only heads are picked */
+        if (pl_queue_head(core, pl_queue_at(core, job->queue), lane->config.policy) == job)
+            starts = pl_pick_next(core, pool, core->header->pass, &pick) == PL_PICK_JOB &&
+                     pick.job == job;
         estimate(core, job, lane, starts);
     }
     if (state == PL_JOB_DELAYED)
