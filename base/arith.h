@@ -30,7 +30,8 @@ pl_sub_u64(uint64_t a, uint64_t b, uint64_t *ret_difference)
 static inline bool
 pl_mul_u64(uint64_t a, uint64_t b, uint64_t *ret_product)
 {
-    if (b != 0 && a > UINT64_MAX / b)
+    /* halves cannot wrap: no division for what is small */
+    if ((a | b) >> 32 != 0 && b != 0 && a > UINT64_MAX / b)
         return false;
     *ret_product = a * b;
     return true;

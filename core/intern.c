@@ -13,13 +13,44 @@ mix(uint64_t h)
     return h ^ (h >> 29);
 }
 
+static inline uint64_t
+load_64(const char *at)
+{
+    uint64_t value;
+    __builtin_memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+static inline uint64_t
+load_32(const char *at)
+{
+    uint32_t value;
+    __builtin_memcpy(&value, at, sizeof(value));
+    return value;
+}
+
+/* 1 to 7 bytes as one number; together with the length it tells the text. */
+static inline uint64_t
+load_short(const char *at, size_t len)
+{
+    if (len >= 4)
+        return load_32(at) | load_32(at + len - 4) << 32;
+    return (uint64_t)(uint8_t)at[0] | (uint64_t)(uint8_t)at[len / 2] << 8 |
+           (uint64_t)(uint8_t)at[len - 1] << 16;
+}
+
+/* Eight bytes at a time; the last eight may overlap those before. */
 static uint64_t
 text_hash(uint64_t seed, struct pl_str text)
 {
-    uint64_t h = seed ^ 0xcbf29ce484222325u;
-    for (size_t i = 0; i < text.len; i++)
-        h = (h ^ (uint8_t)text.data[i]) * 0x100000001b3u;
-    return mix(h);
+    uint64_t h = seed ^ text.len * 0xff51afd7ed558ccdu;
+    if (text.len == 0)
+        return mix(h);
+    if (text.len < 8)
+        return mix(h ^ load_short(text.data, text.len) * 0xcbf29ce484222325u);
+    for (size_t i = 0; i + 8 < text.len; i += 8)
+        h = mix(h ^ load_64(text.data + i));
+    return mix(h ^ load_64(text.data + text.len - 8));
 }
 
 bool
@@ -34,7 +65,14 @@ pl_str_is(struct pl_str text, const char *name)
 static bool
 text_equal(struct pl_str a, struct pl_str b)
 {
-    return a.len == b.len && (a.len == 0 || __builtin_memcmp(a.data, b.data, a.len) == 0);
+    if (a.len != b.len || a.len == 0)
+        return a.len == b.len;
+    if (a.len < 8)
+        return load_short(a.data, a.len) == load_short(b.data, b.len);
+    for (size_t i = 0; i + 8 < a.len; i += 8)
+        if (load_64(a.data + i) != load_64(b.data + i))
+            return false;
+    return load_64(a.data + a.len - 8) == load_64(b.data + b.len - 8);
 }
 
 struct pl_str

@@ -135,11 +135,31 @@ reservations_fit(const struct pl_core *core, const struct pl_pool *pool, const s
     return true;
 }
 
+/* A cost of one kind without devices: most are. */
+static inline bool
+is_plain(const struct pl_pool *pool, const struct pl_cost *cost)
+{
+    return cost->entry_count == 1 && pool->kind[kind_of(&cost->entry[0])].device_count == 0;
+}
+
+static inline bool
+plain_fits(const struct pl_cost *cost, uint64_t used, uint64_t capacity)
+{
+    uint64_t need = cost->entry[0].units * cost->entry[0].count;
+    return need == 0 || (used <= capacity && capacity - used >= need);
+}
+
 bool
 pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
                const struct pl_cost *cost, bool reserve, uint32_t *ret_mask, uint16_t *ret_kind)
 {
     struct room room;
+    if ((!reserve || !pool->has_reserve) && is_plain(pool, cost)) {
+        const struct pl_kind *kind = &pool->kind[kind_of(&cost->entry[0])];
+        ret_mask[0] = 0;
+        *ret_kind = (uint16_t)kind_of(&cost->entry[0]);
+        return plain_fits(cost, kind->used, kind->capacity);
+    }
     room.loaded = 0;
     if (!place(&room, pool, cost, ret_mask, ret_kind))
         return false;
@@ -221,6 +241,11 @@ pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint1
                    uint64_t *ret_limit, uint64_t *ret_need)
 {
     struct room room;
+    if (is_plain(pool, cost) &&
+        plain_fits(cost, 0, pool->kind[kind_of(&cost->entry[0])].capacity)) {
+        *ret_kind = (uint16_t)kind_of(&cost->entry[0]);
+        return true;
+    }
     room.loaded = UINT32_MAX;
     pl_zero(room.used, sizeof(room.used));
     for (uint32_t k = 0; k < pool->kind_count; k++)

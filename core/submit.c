@@ -32,46 +32,77 @@ refuse_count(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane, b
     return PL_CORE_E_REFUSED;
 }
 
+/* A job on its way in: what its specification names, found once. */
+struct newcomer {
+    const struct pl_spec *spec;
+    uint16_t flags; /* of the specification, those that may be set here */
+    struct pl_pool *pool;
+    struct pl_lane *lane;
+    uint32_t pool_index, lane_index;
+    uint32_t type;       /* PL_INDEX_NONE: seen for the first time */
+    uint32_t cost_index; /* PL_INDEX_NONE: `cost` is to be interned */
+    struct pl_cost cost;
+};
+
+static bool
+well_formed(const struct pl_spec *spec)
+{
+    return !pl_uuid_is_null(&spec->id) && spec->type.len != 0 &&
+           spec->type.len <= PL_TYPE_BYTES_MAX && spec->tenant.len <= PL_TYPE_BYTES_MAX &&
+           spec->priority < PL_PRIORITY_COUNT && spec->cost.entry_count <= PL_COST_ENTRIES_MAX;
+}
+
+/* As pl_core_type_handled(); a type that is known already says so itself. */
+static bool
+type_handled(const struct pl_core *core, const struct newcomer *n)
+{
+    return (n->pool->flags & PL_POOL_ANY_TYPE) != 0 || n->pool->group_mask == 0 ||
+           (n->type != PL_INDEX_NONE ? pl_type_at(core, n->type)->mask
+                                     : pl_type_mask(core, n->pool_index, n->spec->type)) != 0;
+}
+
 /* What can be said without a record. Return: 0 or refused; the caller counts. */
 static int
-check_spec(struct pl_core *core, const struct pl_spec *spec, struct pl_pool *pool,
-           struct pl_lane *lane)
+check_spec(struct pl_core *core, struct newcomer *n)
 {
-    if (pl_uuid_is_null(&spec->id) || spec->type.len == 0 || spec->type.len > PL_TYPE_BYTES_MAX ||
-        spec->tenant.len > PL_TYPE_BYTES_MAX || spec->priority >= PL_PRIORITY_COUNT ||
-        spec->cost.entry_count > PL_COST_ENTRIES_MAX)
+    const struct pl_spec *spec = n->spec;
+    if (!well_formed(spec))
         return pl_refuse(core, PL_E_INVALID, "the job is malformed", 0, 0);
     if (pl_core_job_find(core, &spec->id, &core->out->reply.job) == 0)
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
-    if (lane == NULL)
+    if (n->lane == NULL)
         return pl_refuse(core, PL_E_NO_LANE, "the pool has no such lane", 0, 0);
-    if (pool->state == PL_POOL_DISABLED)
+    if (n->pool->state == PL_POOL_DISABLED)
         return pl_refuse(core, PL_E_POOL_DISABLED, "the pool is disabled", 0, 0);
-    if (pool->state == PL_POOL_DRAINING)
+    if (n->pool->state == PL_POOL_DRAINING)
         return pl_refuse(core, PL_E_DRAINING, "the pool is draining", 0, 0);
     if (spec->deadline != 0 && spec->deadline <= core->header->now_boot)
         return pl_refuse(core, PL_E_PAST_DEADLINE, "the deadline has passed", 0, 0);
-    if (!pl_core_type_handled(core, pl_pool_index(core, pool), spec->type))
+    n->type = pl_type_find(core, n->pool_index, spec->type);
+    if (!type_handled(core, n))
         return pl_refuse(core, PL_E_NO_TYPE, "no worker group handles this type", 0, 0);
     return 0;
 }
 
 static int
-cost_of(struct pl_core *core, const struct pl_spec *spec, const struct pl_pool *pool,
-        const struct pl_lane *lane, struct pl_cost *ret_cost)
+cost_of(struct pl_core *core, struct newcomer *n)
 {
     struct pl_reply *reply = &core->out->reply;
+    const struct pl_pool *pool = n->pool;
+    const struct pl_cost *cost = &n->cost;
     uint64_t limit = 0, need = UINT64_MAX;
-    if (spec->has_cost == PL_HAS_NO_COST) {
-        *ret_cost = pl_cost_at(core, lane->default_cost)->cost;
-    } else if (!pl_ledger_normalise(pool, &spec->cost, ret_cost, &reply->kind)) {
+    n->cost_index = PL_INDEX_NONE;
+    if (n->spec->has_cost == PL_HAS_NO_COST) {
+        n->cost_index = n->lane->default_cost;
+        cost = &pl_cost_at(core, n->cost_index)->cost;
+    } else if (!pl_ledger_normalise(pool, &n->spec->cost, &n->cost, &reply->kind)) {
         if ((pool->flags & PL_POOL_SCALAR) == 0 && reply->kind >= pool->kind_count)
             return pl_refuse(core, PL_E_INVALID, "the cost names an unknown kind", 0, 0);
         limit = pool->kind[reply->kind < pool->kind_count ? reply->kind : 0].capacity;
         return pl_refuse(core, PL_E_TOO_COSTLY, "the cost is above the pool's capacity", limit,
                          need);
     }
-    if (!pl_ledger_possible(pool, ret_cost, &reply->kind, &limit, &need))
+    if (!pl_ledger_possible(pool, cost, &reply->kind, &limit, &need))
         return pl_refuse(core, PL_E_TOO_COSTLY, "the cost is above the pool's capacity", limit,
                          need);
     reply->kind = 0;
@@ -79,53 +110,63 @@ cost_of(struct pl_core *core, const struct pl_spec *spec, const struct pl_pool *
 }
 
 static void
-record_fill(struct pl_job *job, const struct pl_spec *spec, uint32_t lane, uint32_t type,
-            uint32_t tenant, uint32_t cost, uint64_t seq)
+record_fill(struct pl_job *job, const struct newcomer *n, uint32_t tenant, uint32_t cost,
+            uint64_t seq)
 {
+    const struct pl_spec *spec = n->spec;
     job->id = spec->id;
     job->order = (uint64_t)spec->priority << 56 | (seq & PL_ORDER_SEQ_MASK);
     job->deadline = spec->deadline;
     job->body = spec->body;
-    job->type = type;
+    job->type = n->type;
     job->tenant = tenant;
     job->cost = cost;
     job->uid = spec->uid;
     job->timeout = pl_timeout_pack(spec->timeout);
-    job->lane = (uint16_t)lane;
+    job->lane = (uint16_t)n->lane_index;
     job->max_retries = spec->max_retries;
-    job->bits = (uint8_t)(((spec->flags & PL_SPEC_AT_MOST_ONCE) ? PL_JOB_BIT_AT_MOST_ONCE : 0) |
-                          ((spec->flags & PL_SPEC_PREEMPTIBLE) ? PL_JOB_BIT_PREEMPTIBLE : 0) |
-                          ((spec->flags & PL_SPEC_SOLO) ? PL_JOB_BIT_SOLO : 0));
+    job->bits = (uint8_t)(((n->flags & PL_SPEC_AT_MOST_ONCE) ? PL_JOB_BIT_AT_MOST_ONCE : 0) |
+                          ((n->flags & PL_SPEC_PREEMPTIBLE) ? PL_JOB_BIT_PREEMPTIBLE : 0) |
+                          ((n->flags & PL_SPEC_SOLO) ? PL_JOB_BIT_SOLO : 0));
+}
+
+static bool
+texts_intern(struct pl_core *core, struct newcomer *n, uint32_t *ret_tenant)
+{
+    struct pl_str type = n->spec->type;
+    if (n->type == PL_INDEX_NONE)
+        n->type =
+            pl_type_intern(core, n->pool_index, type, pl_type_mask(core, n->pool_index, type));
+    *ret_tenant = pl_string_intern(core, n->spec->tenant);
+    return n->type != PL_INDEX_NONE && *ret_tenant != PL_INDEX_NONE;
 }
 
 static struct pl_job *
-record_make(struct pl_core *core, const struct pl_spec *spec, uint32_t lane_index,
-            const struct pl_cost *cost, uint64_t seq)
+record_make(struct pl_core *core, struct newcomer *n, uint64_t seq)
 {
-    uint32_t pool = pl_lane_at(core, lane_index)->config.pool;
-    uint32_t type = pl_type_find(core, pool, spec->type);
-    if (type == PL_INDEX_NONE)
-        type = pl_type_intern(core, pool, spec->type, pl_type_mask(core, pool, spec->type));
-    uint32_t tenant = pl_string_intern(core, spec->tenant);
-    if (type == PL_INDEX_NONE || tenant == PL_INDEX_NONE) {
+    uint32_t tenant, cost = n->cost_index;
+    if (!texts_intern(core, n, &tenant)) {
         pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct job types and tenants",
                   core->limits.string_count, core->header->string_end);
         return NULL;
     }
-    uint32_t interned = pl_cost_intern(core, cost);
-    if (interned == PL_INDEX_NONE) {
+    if (cost != PL_INDEX_NONE)
+        pl_cost_at(core, cost)->refs++;
+    else
+        cost = pl_cost_intern(core, &n->cost);
+    if (cost == PL_INDEX_NONE) {
         pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct costs", core->limits.cost_count,
                   core->header->cost_end);
         return NULL;
     }
     struct pl_job *job = pl_job_alloc(core);
     if (job == NULL) {
-        pl_cost_unref(core, interned);
+        pl_cost_unref(core, cost);
         pl_refuse(core, PL_E_QUEUE_FULL, "the instance holds as many jobs as it can",
                   core->limits.job_count, core->header->job_used);
         return NULL;
     }
-    record_fill(job, spec, lane_index, type, tenant, interned, seq);
+    record_fill(job, n, tenant, cost, seq);
     return job;
 }
 
@@ -155,32 +196,43 @@ check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, stru
                      pool->max_queue_depth, waiting);
 }
 
-/* Position and estimate of a job that is in its queue; starts: it would start now. */
+/* Position and estimate of a job that is in its queue and does not start. */
 static void
-estimate(struct pl_core *core, const struct pl_job *job, const struct pl_lane *lane, bool starts)
+estimate(struct pl_core *core, const struct pl_job *job, const struct pl_lane *lane)
 {
     struct pl_reply *reply = &core->out->reply;
     const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
-    if (starts)
-        return;
     reply->position = pl_position_new(core, job);
     reply->eta_ns = pl_eta(core, lane, cost, pl_type_at(core, job->type)->mask, reply->position,
                            &reply->eta_source);
 }
 
+/* Only heads are picked. */
+static bool
+would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job *job,
+            struct pl_pick *ret_pick)
+{
+    const struct pl_queue *queue = pl_queue_at(core, job->queue);
+    if (pl_queue_head(core, queue, n->lane->config.policy) != job)
+        return false;
+    if (++core->header->pass == 0)
+        core->header->pass = 1;
+    return pl_pick_next(core, n->pool, core->header->pass, ret_pick) == PL_PICK_JOB &&
+           ret_pick->job == job;
+}
+
+/* Of a job that must wait. */
 static int
-gate(struct pl_core *core, struct pl_job *job, const struct pl_spec *spec, struct pl_pool *pool,
-     struct pl_lane *lane, bool starts)
+gate(struct pl_core *core, struct pl_job *job, const struct newcomer *n)
 {
     struct pl_reply *reply = &core->out->reply;
-    if (starts)
-        return 0;
-    if (spec->max_wait > 0 && reply->eta_ns > spec->max_wait) {
-        reply->retry_after_ns = reply->eta_ns - spec->max_wait;
+    pl_time max_wait = n->spec->max_wait;
+    if (max_wait > 0 && reply->eta_ns > max_wait) {
+        reply->retry_after_ns = reply->eta_ns - max_wait;
         return pl_refuse(core, PL_E_BUSY, "the estimated wait is above max_wait",
-                         (uint64_t)spec->max_wait, (uint64_t)reply->eta_ns);
+                         (uint64_t)max_wait, (uint64_t)reply->eta_ns);
     }
-    return check_depth(core, job, pool, lane, (spec->flags & PL_SPEC_DRY_RUN) != 0);
+    return check_depth(core, job, n->pool, n->lane, (n->spec->flags & PL_SPEC_DRY_RUN) != 0);
 }
 
 static void
@@ -193,15 +245,16 @@ take_back(struct pl_core *core, struct pl_job *job, bool queued)
     pl_cost_unref(core, cost);
 }
 
+/* @pick: NULL when it waits. */
 static void
-accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl_lane *lane,
-       enum pl_job_state state, bool starts, const struct pl_pick *pick)
+accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum pl_job_state state,
+       const struct pl_pick *pick)
 {
     struct pl_reply *reply = &core->out->reply;
-    bool durable = (pool->flags & PL_POOL_DURABLE) != 0;
+    bool durable = (n->pool->flags & PL_POOL_DURABLE) != 0;
     core->header->next_seq++;
-    pool->stat.submitted++;
-    lane->stat.submitted++;
+    n->pool->stat.submitted++;
+    n->lane->stat.submitted++;
     pl_job_hash_insert(core, job);
     if (durable && state == PL_JOB_QUEUED)
         pl_job_dequeue(core, job);
@@ -212,11 +265,11 @@ accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl
     pl_job_timer_set(core, job);
     pl_act(core, PL_ACT_PERSIST, job);
     pl_act_event(core, PL_CEV_SUBMITTED, job);
-    if (starts && !durable) {
+    if (pick != NULL && !durable) {
         /* it may take the last slot of a head that blocked the pool: that one waits, others may go
          */
-        pl_pool_wake(core, pool);
-        pl_dispatch_start(core, pool, pick);
+        pl_pool_wake(core, n->pool);
+        pl_dispatch_start(core, n->pool, pick);
     }
     reply->job = pl_job_ref(core, job);
     reply->state = (uint8_t)pl_job_state_of(job);
@@ -224,42 +277,36 @@ accept(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl
 }
 
 static int
-admit(struct pl_core *core, const struct pl_spec *spec, struct pl_pool *pool, struct pl_lane *lane,
-      const struct pl_cost *cost)
+admit(struct pl_core *core, struct newcomer *n)
 {
+    struct pl_core_header *header = core->header;
     struct pl_reply *reply = &core->out->reply;
-    struct pl_pick pick = {0};
+    const struct pl_spec *spec = n->spec;
+    struct pl_pick pick;
     enum pl_job_state state = PL_JOB_QUEUED;
     bool dry = (spec->flags & PL_SPEC_DRY_RUN) != 0, starts = false;
-    struct pl_spec plain = *spec;
-    plain.flags &= (uint16_t)~PL_SPEC_SOLO;
-    struct pl_job *job =
-        record_make(core, &plain, pl_lane_index(core, lane), cost, core->header->next_seq);
+    struct pl_job *job = record_make(core, n, header->next_seq);
     if (job == NULL)
         return PL_CORE_E_REFUSED;
     if (spec->flags & PL_SPEC_HELD)
         state = PL_JOB_HELD;
-    else if (spec->run_at > core->header->now_boot)
+    else if (spec->run_at > header->now_boot)
         state = PL_JOB_DELAYED;
-    job->when = state == PL_JOB_QUEUED ? core->header->now_mono : spec->run_at;
+    job->when = state == PL_JOB_QUEUED ? header->now_mono : spec->run_at;
     reply->eta_ns = state == PL_JOB_QUEUED ? 0 : -1;
     if (state == PL_JOB_QUEUED) {
         if (!pl_job_enqueue(core, job)) {
             take_back(core, job, false);
             return pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct queues",
-                             core->limits.queue_count, core->header->queue_end);
+                             core->limits.queue_count, header->queue_end);
         }
-        if (++core->header->pass == 0)
-            core->header->pass = 1;
-        /* only heads are picked */
-        if (pl_queue_head(core, pl_queue_at(core, job->queue), lane->config.policy) == job)
-            starts = pl_pick_next(core, pool, core->header->pass, &pick) == PL_PICK_JOB &&
-                     pick.job == job;
-        estimate(core, job, lane, starts);
+        starts = would_start(core, n, job, &pick);
+        if (!starts)
+            estimate(core, job, n->lane);
     }
     if (state == PL_JOB_DELAYED)
-        reply->eta_ns = spec->run_at - core->header->now_boot;
-    int refused = gate(core, job, spec, pool, lane, starts);
+        reply->eta_ns = spec->run_at - header->now_boot;
+    int refused = starts ? 0 : gate(core, job, n);
     reply->state = starts ? PL_JOB_RUNNING : (uint8_t)state;
     if (refused != 0 || dry) {
         take_back(core, job, state == PL_JOB_QUEUED);
@@ -267,7 +314,7 @@ admit(struct pl_core *core, const struct pl_spec *spec, struct pl_pool *pool, st
             reply->state = PL_JOB_NONE;
         return refused;
     }
-    accept(core, job, pool, lane, state, starts, &pick);
+    accept(core, job, n, state, starts ? &pick : NULL);
     return 0;
 }
 
@@ -295,11 +342,21 @@ retry_hint(const struct pl_core *core, const struct pl_lane *lane)
     }
 }
 
+/* Return: PL_INDEX_NONE when the pool has no such lane. */
+static uint32_t
+lane_of_spec(const struct pl_core *core, const struct pl_spec *spec, const struct pl_pool *pool)
+{
+    uint32_t index = spec->lane == PL_INDEX_NONE ? pool->default_lane : spec->lane;
+    if (index >= core->header->lane_end)
+        return PL_INDEX_NONE;
+    const struct pl_lane *lane = pl_lane_at(core, index);
+    return lane->used && lane->config.pool == spec->pool ? index : PL_INDEX_NONE;
+}
+
 int
 pl_submit(struct pl_core *core, const struct pl_spec *spec)
 {
-    struct pl_lane *lane = NULL;
-    struct pl_cost cost;
+    struct newcomer n;
     bool dry = (spec->flags & PL_SPEC_DRY_RUN) != 0;
     core->out->reply.job = PL_REF_NULL;
     if (!core->header->restored) {
@@ -308,19 +365,31 @@ pl_submit(struct pl_core *core, const struct pl_spec *spec)
     }
     if (spec->pool >= core->header->pool_end || !pl_pool_at(core, spec->pool)->used)
         return pl_refuse(core, PL_E_NO_POOL, "no such pool", 0, 0);
-    struct pl_pool *pool = pl_pool_at(core, spec->pool);
-    uint32_t index = spec->lane == PL_INDEX_NONE ? pool->default_lane : spec->lane;
-    if (index < core->header->lane_end && pl_lane_at(core, index)->used &&
-        pl_lane_at(core, index)->config.pool == spec->pool)
-        lane = pl_lane_at(core, index);
-    int result = check_spec(core, spec, pool, lane);
+    n.spec = spec;
+    n.flags = spec->flags & (uint16_t)~PL_SPEC_SOLO;
+    n.pool_index = spec->pool;
+    n.pool = pl_pool_at(core, spec->pool);
+    n.lane_index = lane_of_spec(core, spec, n.pool);
+    n.lane = n.lane_index != PL_INDEX_NONE ? pl_lane_at(core, n.lane_index) : NULL;
+    int result = check_spec(core, &n);
     if (result == 0)
-        result = cost_of(core, spec, pool, lane, &cost);
+        result = cost_of(core, &n);
     if (result == 0)
-        result = admit(core, spec, pool, lane, &cost);
+        result = admit(core, &n);
     if (result != 0)
-        return refuse_count(core, pool, lane, dry, lane != NULL ? retry_hint(core, lane) : 0);
+        return refuse_count(core, n.pool, n.lane, dry,
+                            n.lane != NULL ? retry_hint(core, n.lane) : 0);
     return 0;
+}
+
+static bool
+restore_valid(const struct pl_core *core, const struct pl_restore *restore)
+{
+    const struct pl_spec *spec = &restore->spec;
+    return !core->header->restored && spec->pool < core->header->pool_end &&
+           pl_pool_at(core, spec->pool)->used && well_formed(spec) &&
+           restore->attempt < UINT16_MAX && restore->seq != 0 &&
+           restore->seq <= PL_ORDER_SEQ_MASK >> 3;
 }
 
 int
@@ -328,27 +397,26 @@ pl_restore_job(struct pl_core *core, const struct pl_restore *restore)
 {
     const struct pl_spec *spec = &restore->spec;
     struct pl_core_header *header = core->header;
-    struct pl_cost cost;
+    struct newcomer n = {.spec = spec, .flags = spec->flags, .pool_index = spec->pool};
     uint16_t kind;
     core->out->reply.job = PL_REF_NULL;
-    if (header->restored || spec->pool >= header->pool_end || !pl_pool_at(core, spec->pool)->used ||
-        pl_uuid_is_null(&spec->id) || spec->type.len == 0 || spec->type.len > PL_TYPE_BYTES_MAX ||
-        spec->tenant.len > PL_TYPE_BYTES_MAX || spec->priority >= PL_PRIORITY_COUNT ||
-        restore->attempt >= UINT16_MAX || restore->seq == 0 ||
-        restore->seq > PL_ORDER_SEQ_MASK >> 3)
+    if (!restore_valid(core, restore))
         return PL_CORE_E_INVALID;
-    struct pl_pool *pool = pl_pool_at(core, spec->pool);
-    uint32_t lane = spec->lane == PL_INDEX_NONE ? pool->default_lane : spec->lane;
-    if (lane >= header->lane_end || !pl_lane_at(core, lane)->used ||
-        pl_lane_at(core, lane)->config.pool != spec->pool)
+    n.pool = pl_pool_at(core, spec->pool);
+    n.lane_index = lane_of_spec(core, spec, n.pool);
+    if (n.lane_index == PL_INDEX_NONE)
         return PL_CORE_E_INVALID;
+    n.lane = pl_lane_at(core, n.lane_index);
     if (pl_core_job_find(core, &spec->id, &core->out->reply.job) == 0)
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
-    if (spec->has_cost == PL_HAS_NO_COST)
-        cost = pl_cost_at(core, pl_lane_at(core, lane)->default_cost)->cost;
-    else if (!pl_ledger_normalise(pool, &spec->cost, &cost, &kind))
-        return PL_CORE_E_INVALID;
-    struct pl_job *job = record_make(core, spec, lane, &cost, restore->seq);
+    n.cost_index = n.lane->default_cost;
+    if (spec->has_cost != PL_HAS_NO_COST) {
+        n.cost_index = PL_INDEX_NONE;
+        if (!pl_ledger_normalise(n.pool, &spec->cost, &n.cost, &kind))
+            return PL_CORE_E_INVALID;
+    }
+    n.type = pl_type_find(core, n.pool_index, spec->type);
+    struct pl_job *job = record_make(core, &n, restore->seq);
     if (job == NULL)
         return PL_CORE_E_REFUSED;
     job->attempt = (uint16_t)restore->attempt;
