@@ -257,7 +257,8 @@ pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, st
 }
 
 static uint32_t
-run_begin(struct pl_core *core, const struct pl_pick *pick, uint32_t *ret_slot)
+run_begin(struct pl_core *core, const struct pl_pick *pick, const struct pl_cost *cost,
+          uint32_t *ret_slot)
 {
     struct pl_worker *worker = pl_worker_at(core, pick->worker);
     struct pl_job *job = pick->job;
@@ -285,9 +286,8 @@ run_begin(struct pl_core *core, const struct pl_pick *pick, uint32_t *ret_slot)
     run->stop = PL_STOP_NONE;
     run->reason = PL_REASON_NONE;
     run->no_retry = 0;
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
-    for (uint32_t i = 0; i < PL_COST_ENTRIES_MAX; i++)
-        run->device_mask[i] = i < cost->entry_count ? pick->mask[i] : 0;
+    for (uint32_t i = 0; i < cost->entry_count; i++)
+        run->device_mask[i] = pick->mask[i];
     pl_word_close(&run->word);
     *ret_slot = slot;
     return index;
@@ -307,37 +307,37 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
     struct pl_job *job = pick->job;
     struct pl_lane *lane = pl_lane_of(core, job);
     const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    const struct pl_ref worker = {pick->worker, pl_worker_at(core, pick->worker)->gen};
+    const uint32_t pool_index = lane->config.pool;
     pl_time now = core->header->now_mono, waited = now - job->when, timeout;
     uint32_t slot;
 
-    pl_job_leave(core, job);
+    pl_job_dequeue_in(core, pool, lane, job);
+    if (job->timer != 0)
+        pl_job_timer_clear(core, job);
     pl_ledger_take(pool, cost, pick->mask);
     lane->running++;
     pl_word_open(&job->word);
     job->attempt++;
     job->when = now;
-    uint32_t index = run_begin(core, pick, &slot);
+    uint32_t index = run_begin(core, pick, cost, &slot);
     job->pos = index;
-    pl_job_set_state(core, job, PL_JOB_RUNNING);
+    pl_job_state_in(core, pool, lane, job, PL_JOB_RUNNING);
     pl_word_close(&job->word);
     timeout = attempt_timeout(pool, lane, job);
     if (timeout > 0)
         pl_run_timer_set(core, pl_run_at(core, index), now + timeout);
+    pl_stat_started(&pool->stat, &lane->stat, waited);
 
-    pool->stat.started++;
-    lane->stat.started++;
-    pl_hist_add(&pool->stat.wait, (uint64_t)waited / PL_NS_PER_US);
-    pl_hist_add(&lane->stat.wait, (uint64_t)waited / PL_NS_PER_US);
-
-    struct pl_action *act = pl_act(core, PL_ACT_START, job);
-    act->worker = (struct pl_ref){pick->worker, pl_worker_at(core, pick->worker)->gen};
+    struct pl_action *act = pl_act_of(core, PL_ACT_START, job, pool_index);
+    act->worker = worker;
     act->slot = slot;
     act->wait_ns = waited;
     for (uint32_t i = 0; i < cost->entry_count; i++)
         act->device_mask[i] = pick->mask[i];
-    struct pl_ref worker = act->worker;
-    pl_act_event(core, PL_CEV_STARTED, job);
-    core->out->action[core->out->count - 1].worker = worker;
+    act = pl_act_of(core, PL_ACT_EVENT, job, pool_index);
+    act->event = PL_CEV_STARTED;
+    act->worker = worker;
 }
 
 static void
@@ -354,6 +354,8 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
         }
         if (pool->solo_count > 0 || pool->solo_held)
             pl_solo_holds(core, pool);
+        if (pool->listed == 0) /* as the pick would say */
+            return;
         if (++core->header->pass == 0)
             core->header->pass = 1;
         switch (pl_pick_next(core, pool, core->header->pass, &pick)) {

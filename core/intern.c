@@ -277,12 +277,9 @@ pl_cost_intern(struct pl_core *core, const struct pl_cost *cost)
 }
 
 void
-pl_cost_unref(struct pl_core *core, uint32_t index)
+pl_cost_drop(struct pl_core *core, uint32_t index)
 {
     struct pl_cost_record *record = pl_cost_at(core, index);
-    PL_ASSERT(record->refs > 0);
-    if (--record->refs > 0)
-        return;
     uint32_t *table = core->section[PL_SEC_COST_HASH];
     uint64_t mask = core->cost_mask;
     uint64_t hole = cost_hash(core, &record->cost) & mask;

@@ -131,8 +131,9 @@ void
 pl_job_free(struct pl_core *core, struct pl_job *job)
 {
     struct pl_core_header *header = core->header;
+    struct pl_lane *lane = pl_lane_of(core, job);
     PL_ASSERT(pl_job_state_of(job) == PL_JOB_ENDED);
-    pl_job_set_state(core, job, PL_JOB_NONE);
+    pl_job_state_in(core, pl_pool_at(core, lane->config.pool), lane, job, PL_JOB_NONE);
     hash_remove(core, job);
     pl_cost_unref(core, job->cost);
     pl_word_open(&job->word);
@@ -155,19 +156,7 @@ void
 pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state)
 {
     struct pl_lane *lane = pl_lane_of(core, job);
-    struct pl_pool *pool = pl_pool_of(core, job);
-    enum pl_job_state old = pl_job_state_of(job);
-    if (old != PL_JOB_NONE) {
-        lane->stat.state[old]--;
-        pool->stat.state[old]--;
-    }
-    if (state != PL_JOB_NONE) {
-        lane->stat.state[state]++;
-        pool->stat.state[state]++;
-    }
-    job->bits = (uint8_t)((job->bits & ~PL_JOB_STATE_MASK) | (uint8_t)state);
-    if (core->out != NULL)
-        pl_lane_pressure(core, lane);
+    pl_job_state_in(core, pl_pool_at(core, lane->config.pool), lane, job, state);
 }
 
 uint32_t
@@ -230,33 +219,42 @@ drop_key(const struct pl_lane *lane, const struct pl_job *job)
     return ~key;
 }
 
-bool
-pl_job_enqueue(struct pl_core *core, struct pl_job *job)
+static void
+enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+             const struct pl_job *job)
 {
-    struct pl_lane *lane = pl_lane_of(core, job);
-    struct pl_pool *pool = pl_pool_of(core, job);
-    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_type_at(core, job->type)->mask);
-    if (queue == NULL)
-        return false;
-    job->queue = (uint16_t)pl_queue_index(core, queue);
-    pl_queue_put(core, queue, lane->config.policy, job);
-    lane->waiting[job->order >> 56]++;
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count++;
     if (pool->overflow == PL_OVERFLOW_DROP_LOWEST) {
         struct pl_heap drop = pl_heap_drop(core, pool);
         pl_heap_push(&drop, drop_key(lane, job), pl_job_index(core, job));
     }
+}
+
+bool
+pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                  struct pl_job *job)
+{
+    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_type_at(core, job->type)->mask);
+    if (queue == NULL)
+        return false;
+    job->queue = (uint16_t)pl_queue_index(core, queue);
+    pl_queue_put(core, queue, lane->config.policy, job);
+    lane->waiting[job->order >> 56]++;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
+        enqueue_rare(core, pool, lane, job);
     return true;
 }
 
-void
-pl_job_dequeue(struct pl_core *core, struct pl_job *job)
+bool
+pl_job_enqueue(struct pl_core *core, struct pl_job *job)
 {
-    struct pl_lane *lane = pl_lane_of(core, job);
-    struct pl_pool *pool = pl_pool_of(core, job);
-    pl_queue_take(core, pl_queue_at(core, job->queue), lane->config.policy, job);
-    lane->waiting[job->order >> 56]--;
+    return pl_job_enqueue_in(core, pl_pool_of(core, job), pl_lane_of(core, job), job);
+}
+
+static void
+dequeue_rare(struct pl_core *core, struct pl_pool *pool, const struct pl_job *job)
+{
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count--;
     if (pool->overflow == PL_OVERFLOW_DROP_LOWEST) {
@@ -264,6 +262,22 @@ pl_job_dequeue(struct pl_core *core, struct pl_job *job)
         const uint32_t *pos = core->section[PL_SEC_DROP_POS];
         pl_heap_remove(&drop, pos[pl_job_index(core, job)]);
     }
+}
+
+void
+pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                  struct pl_job *job)
+{
+    pl_queue_take(core, pl_queue_at(core, job->queue), lane->config.policy, job);
+    lane->waiting[job->order >> 56]--;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
+        dequeue_rare(core, pool, job);
+}
+
+void
+pl_job_dequeue(struct pl_core *core, struct pl_job *job)
+{
+    pl_job_dequeue_in(core, pl_pool_of(core, job), pl_lane_of(core, job), job);
 }
 
 /* ---- boot timers: deadline of everything that waits, run_at of what is delayed ---- */
@@ -349,12 +363,13 @@ end_event(enum pl_outcome outcome)
     return PL_CEV_FAILED;
 }
 
-/* @ran: worker, slot, run_ns, who of the run that just ended; NULL for a job that waits. */
 void
 pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, enum pl_reason reason,
-           const struct pl_action *ran)
+           const struct pl_ran *ran)
 {
-    struct pl_stat *pool = &pl_pool_of(core, job)->stat, *lane = &pl_lane_of(core, job)->stat;
+    struct pl_lane *lane = pl_lane_of(core, job);
+    const uint32_t pool_index = lane->config.pool;
+    struct pl_pool *pool = pl_pool_at(core, pool_index);
     pl_time now = core->header->now_mono, since = job->when;
     bool waited = pl_job_state_of(job) == PL_JOB_QUEUED;
     if (ran == NULL)
@@ -363,18 +378,15 @@ pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, en
     job->when = now;
     job->pos = 0;
     job->queue = (uint16_t)((uint32_t)outcome << 8 | (uint32_t)reason);
-    pl_job_set_state(core, job, PL_JOB_ENDED);
+    pl_job_state_in(core, pool, lane, job, PL_JOB_ENDED);
     pl_word_close(&job->word);
-    pool->finished[outcome]++;
-    lane->finished[outcome]++;
-    if (ran != NULL) {
-        pl_stat_completion(pool, now);
-        pl_stat_completion(lane, now);
-    }
-    struct pl_action *act = pl_act(core, PL_ACT_ENDED, job);
+    pool->stat.finished[outcome]++;
+    lane->stat.finished[outcome]++;
+    struct pl_action *act = pl_act_of(core, PL_ACT_ENDED, job, pool_index);
     act->outcome = (uint8_t)outcome;
     act->reason = (uint8_t)reason;
     if (ran != NULL) {
+        pl_stat_completion(&pool->stat, &lane->stat, now);
         act->worker = ran->worker;
         act->slot = ran->slot;
         act->run_ns = ran->run_ns;
@@ -382,7 +394,8 @@ pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, en
     } else if (waited) {
         act->wait_ns = now - since;
     }
-    pl_act_event(core, end_event(outcome), job);
-    core->out->action[core->out->count - 1].outcome = (uint8_t)outcome;
-    core->out->action[core->out->count - 1].reason = (uint8_t)reason;
+    act = pl_act_of(core, PL_ACT_EVENT, job, pool_index);
+    act->event = (uint8_t)end_event(outcome);
+    act->outcome = (uint8_t)outcome;
+    act->reason = (uint8_t)reason;
 }

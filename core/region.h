@@ -410,6 +410,28 @@ pl_zero(void *to, size_t bytes)
     __builtin_memset(to, 0, bytes);
 }
 
+/* Told once when the threshold is reached, and once when the lane is empty again. */
+void pl_lane_pressure(struct pl_core *core, struct pl_lane *lane);
+
+/* @lane and @pool are the job's. */
+static inline void
+pl_job_state_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                struct pl_job *job, enum pl_job_state state)
+{
+    enum pl_job_state old = pl_job_state_of(job);
+    if (old != PL_JOB_NONE) {
+        lane->stat.state[old]--;
+        pool->stat.state[old]--;
+    }
+    if (state != PL_JOB_NONE) {
+        lane->stat.state[state]++;
+        pool->stat.state[state]++;
+    }
+    job->bits = (uint8_t)((job->bits & ~PL_JOB_STATE_MASK) | (uint8_t)state);
+    if ((lane->config.pressure_threshold | lane->pressed) != 0)
+        pl_lane_pressure(core, lane);
+}
+
 /* ---- heaps (heap.c) ---- */
 
 struct pl_heap {
@@ -462,7 +484,17 @@ uint32_t pl_string_intern(struct pl_core *core, struct pl_str text);
 uint32_t pl_type_find(const struct pl_core *core, uint32_t pool, struct pl_str text);
 uint32_t pl_type_intern(struct pl_core *core, uint32_t pool, struct pl_str text, uint64_t mask);
 uint32_t pl_cost_intern(struct pl_core *core, const struct pl_cost *cost); /* takes a reference */
-void pl_cost_unref(struct pl_core *core, uint32_t cost);
+void pl_cost_drop(struct pl_core *core, uint32_t cost); /* nobody refers to it any more */
+
+static inline void
+pl_cost_unref(struct pl_core *core, uint32_t cost)
+{
+    struct pl_cost_record *record = pl_cost_at(core, cost);
+    PL_ASSERT(record->refs > 0);
+    if (--record->refs == 0)
+        pl_cost_drop(core, cost);
+}
+
 uint64_t pl_type_mask(const struct pl_core *core, uint32_t pool, struct pl_str type);
 bool pl_glob_match(const char *glob, struct pl_str text);
 bool pl_str_is(struct pl_str text, const char *name);
@@ -489,6 +521,14 @@ bool pl_slots_allowed(const struct pl_core *core, const struct pl_pool *pool,
 
 /* ---- jobs (job.c) ---- */
 
+/* What remains of an attempt that has ended, for the actions about it. */
+struct pl_ran {
+    struct pl_ref worker;
+    uint32_t slot;
+    uint32_t who;
+    pl_time run_ns;
+};
+
 struct pl_job *pl_job_get(const struct pl_core *core, struct pl_ref ref); /* NULL: stale */
 struct pl_job *pl_job_alloc(struct pl_core *core);                        /* NULL: full */
 void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
@@ -501,13 +541,19 @@ void pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_stat
 /* Into its queue. Return: false when no queue record is left. */
 bool pl_job_enqueue(struct pl_core *core, struct pl_job *job);
 void pl_job_dequeue(struct pl_core *core, struct pl_job *job);
+/* The same, where pool and lane are at hand. */
+bool pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                       struct pl_job *job);
+void pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                       struct pl_job *job);
 void pl_job_timer_set(struct pl_core *core, struct pl_job *job); /* boot timer of its state */
 void pl_job_timer_clear(struct pl_core *core, struct pl_job *job);
 void pl_job_leave(struct pl_core *core,
                   struct pl_job *job); /* out of queue, retry and boot timer */
 void pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell);
+/* @ran: the run that just ended; NULL for a job that waits. */
 void pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome,
-                enum pl_reason reason, const struct pl_action *ran);
+                enum pl_reason reason, const struct pl_ran *ran);
 uint32_t pl_timeout_pack(pl_time timeout);
 pl_time pl_timeout_unpack(uint32_t packed);
 uint64_t pl_pool_waiting(const struct pl_stat *stat); /* accepted, neither running nor ended */
@@ -566,9 +612,10 @@ int pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t l
 
 /* ---- statistics (stats.c), estimates (explain.c) ---- */
 
-void pl_hist_add(struct pl_hist *hist, uint64_t value);
-void pl_stat_completion(struct pl_stat *stat, pl_time now_mono);
-void pl_stat_run(struct pl_stat *stat, uint64_t us);
+/* Of a pool and of its lane at once: started after @waited; ended now; an attempt took @ran. */
+void pl_stat_started(struct pl_stat *pool, struct pl_stat *lane, pl_time waited);
+void pl_stat_completion(struct pl_stat *pool, struct pl_stat *lane, pl_time now_mono);
+void pl_stat_run(struct pl_stat *pool, struct pl_stat *lane, pl_time ran);
 uint64_t pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono);
 pl_time pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
                uint64_t mask, uint64_t position, uint8_t *ret_source);
@@ -577,10 +624,43 @@ void pl_decision_record(struct pl_core *core, const struct pl_event *ev);
 
 /* ---- actions ---- */
 
-/* NULL never: the step keeps room (see step.c). */
+/* The next action, all of it empty: each field by itself, which compilers do in a few wide stores
+ * where a memset of this size becomes a loop. The step keeps room (see step.c). */
+static inline struct pl_action *
+pl_act_next(struct pl_core *core, enum pl_action_kind kind)
+{
+    PL_ASSERT(core->out->count < PL_STEP_ACTIONS_MAX);
+    struct pl_action *act = &core->out->action[core->out->count++];
+    act->kind = (uint8_t)kind;
+    act->outcome = act->reason = act->event = 0;
+    act->pool = act->lane = PL_INDEX_NONE;
+    act->slot = 0;
+    act->job = act->worker = PL_REF_NULL;
+    act->attempt = act->who = 0;
+    act->body = 0;
+    act->delay_ns = act->wait_ns = act->run_ns = 0;
+    for (uint32_t i = 0; i < PL_COST_ENTRIES_MAX; i++)
+        act->device_mask[i] = 0;
+    return act;
+}
+
+/* About a job of this pool. */
+static inline struct pl_action *
+pl_act_of(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job, uint32_t pool)
+{
+    struct pl_action *act = pl_act_next(core, kind);
+    act->job = pl_job_ref(core, job);
+    act->lane = job->lane;
+    act->pool = pool;
+    act->attempt = job->attempt;
+    act->body = job->body;
+    return act;
+}
+
+/* @job: NULL for actions about none. */
 struct pl_action *pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job);
-void pl_act_event(struct pl_core *core, enum pl_core_event event, const struct pl_job *job);
-void pl_lane_pressure(struct pl_core *core, struct pl_lane *lane);
+struct pl_action *pl_act_event(struct pl_core *core, enum pl_core_event event,
+                               const struct pl_job *job);
 bool pl_act_room(const struct pl_core *core, uint32_t count);
 
 #endif

@@ -152,7 +152,7 @@ retry_delay(struct pl_core *core, const struct pl_retry_config *retry, uint32_t 
 
 static void
 wait_for_retry(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
-               const struct pl_action *ran)
+               const struct pl_ran *ran)
 {
     const struct pl_lane *lane = pl_lane_of(core, job);
     uint32_t done = reason == PL_REASON_CRASH ? job->crashes - 1u : job->retries;
@@ -178,8 +178,7 @@ wait_for_retry(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
 }
 
 static void
-requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
-        const struct pl_action *ran)
+requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason, const struct pl_ran *ran)
 {
     if (job->attempt == UINT16_MAX) {
         pl_job_end(core, job, PL_OUTCOME_CRASHED, PL_REASON_CRASH_LIMIT, ran);
@@ -192,31 +191,30 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
     act->slot = ran->slot;
     act->run_ns = ran->run_ns;
     act->reason = (uint8_t)reason;
-    pl_act_event(core, PL_CEV_QUEUED, job);
-    act = &core->out->action[core->out->count - 1];
+    act = pl_act_event(core, PL_CEV_QUEUED, job);
     act->worker = ran->worker;
     act->reason = (uint8_t)reason;
     pl_job_make_queued(core, job, false);
 }
 
 /* Slot and units come back; what remains of the run is returned for the actions. */
-static struct pl_action
+static struct pl_ran
 release(struct pl_core *core, struct pl_run *run)
 {
-    struct pl_job *job = pl_job_of(core, run->job);
-    struct pl_lane *lane = pl_lane_of(core, job);
-    struct pl_pool *pool = pl_pool_of(core, job);
+    struct pl_lane *lane = pl_lane_of(core, pl_job_of(core, run->job));
+    struct pl_pool *pool = pl_pool_at(core, lane->config.pool);
     uint32_t index = (uint32_t)(run - (struct pl_run *)core->section[PL_SEC_RUN]);
     uint32_t worker_index = index / core->limits.slots_per_worker;
-    uint32_t slot = index % core->limits.slots_per_worker;
+    uint32_t slot = index - worker_index * core->limits.slots_per_worker;
     struct pl_worker *worker = pl_worker_at(core, worker_index);
-    struct pl_action ran = {
+    struct pl_ran ran = {
         .worker = {worker_index, worker->gen},
         .slot = slot,
-        .run_ns = core->header->now_mono - run->started,
         .who = run->who,
+        .run_ns = core->header->now_mono - run->started,
     };
-    pl_run_timer_set(core, run, 0);
+    if (run->timer != 0 || run->due != 0)
+        pl_run_timer_set(core, run, 0);
     pl_ledger_give(pool, &pl_cost_at(core, run->cost)->cost, run->device_mask);
     lane->running--;
     if (worker->state == PL_WORKER_READY && !worker->killed)
@@ -229,14 +227,13 @@ release(struct pl_core *core, struct pl_run *run)
     run->job_gen = 0;
     pl_word_close(&run->word);
     pl_pool_wake(core, pool);
-    pl_stat_run(&pool->stat, (uint64_t)ran.run_ns / PL_NS_PER_US);
-    pl_stat_run(&lane->stat, (uint64_t)ran.run_ns / PL_NS_PER_US);
+    pl_stat_run(&pool->stat, &lane->stat, ran.run_ns);
     return ran;
 }
 
 static void
 settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, bool no_retry,
-               uint32_t result, const struct pl_action *ran)
+               uint32_t result, const struct pl_ran *ran)
 {
     const struct pl_lane *lane = pl_lane_of(core, job);
     if (reason == PL_REASON_TIMEOUT) {
@@ -256,7 +253,7 @@ settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, 
 
 static void
 settle_result(struct pl_core *core, struct pl_job *job, enum pl_result result,
-              const struct pl_action *ran)
+              const struct pl_ran *ran)
 {
     uint16_t allowed = retries_allowed(pl_lane_of(core, job), job, PL_LANE_RETRY_ON_ERROR);
     switch (result) {
@@ -319,7 +316,7 @@ pl_run_finished(struct pl_core *core, const struct pl_event *ev)
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
-    struct pl_action ran = release(core, run);
+    struct pl_ran ran = release(core, run);
     if (stop == PL_STOP_NONE) {
         settle_result(core, job, (enum pl_result)result, &ran);
         return 0;
@@ -397,7 +394,7 @@ pl_worker_drain(struct pl_core *core, struct pl_ref ref)
 }
 
 static void
-crashed_alone(struct pl_core *core, struct pl_job *job, const struct pl_action *ran)
+crashed_alone(struct pl_core *core, struct pl_job *job, const struct pl_ran *ran)
 {
     const struct pl_pool *pool = pl_pool_of(core, job);
     const struct pl_lane *lane = pl_lane_of(core, job);
@@ -421,7 +418,7 @@ settle_gone(struct pl_core *core, struct pl_run *run, bool known, bool alone)
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
-    struct pl_action ran = release(core, run);
+    struct pl_ran ran = release(core, run);
     if (stop != PL_STOP_NONE) {
         settle_stopped(core, job, reason, no_retry, 0, &ran);
     } else if ((job->bits & PL_JOB_BIT_AT_MOST_ONCE) != 0) {

@@ -21,29 +21,19 @@ pl_act_room(const struct pl_core *core, uint32_t count)
 struct pl_action *
 pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job)
 {
-    PL_ASSERT(core->out->count < PL_STEP_ACTIONS_MAX);
-    struct pl_action *act = &core->out->action[core->out->count++];
-    pl_zero(act, sizeof(*act));
-    act->kind = (uint8_t)kind;
-    act->job = act->worker = PL_REF_NULL;
-    act->lane = act->pool = PL_INDEX_NONE;
-    if (job != NULL) {
-        act->job = pl_job_ref(core, job);
-        act->lane = job->lane;
-        act->pool = pl_lane_of(core, job)->config.pool;
-        act->attempt = job->attempt;
-        act->body = job->body;
-    }
+    if (job == NULL)
+        return pl_act_next(core, kind);
+    return pl_act_of(core, kind, job, pl_lane_of(core, job)->config.pool);
+}
+
+struct pl_action *
+pl_act_event(struct pl_core *core, enum pl_core_event event, const struct pl_job *job)
+{
+    struct pl_action *act = pl_act(core, PL_ACT_EVENT, job);
+    act->event = (uint8_t)event;
     return act;
 }
 
-void
-pl_act_event(struct pl_core *core, enum pl_core_event event, const struct pl_job *job)
-{
-    pl_act(core, PL_ACT_EVENT, job)->event = (uint8_t)event;
-}
-
-/* Told once when the threshold is reached, and once when the lane is empty again. */
 void
 pl_lane_pressure(struct pl_core *core, struct pl_lane *lane)
 {
@@ -96,6 +86,16 @@ job_due_mono(struct pl_core *core, struct pl_job *job)
 {
     pl_job_leave(core, job);
     pl_job_make_queued(core, job, true);
+}
+
+static inline bool
+any_due(const struct pl_core *core)
+{
+    const struct pl_core_header *header = core->header;
+    const struct pl_heap_entry *mono = core->section[PL_SEC_TIMER_MONO];
+    const struct pl_heap_entry *boot = core->section[PL_SEC_TIMER_BOOT];
+    return (header->timer_count[0] != 0 && mono[1].key <= (uint64_t)header->now_mono) ||
+           (header->timer_count[1] != 0 && boot[1].key <= (uint64_t)header->now_boot);
 }
 
 static void
@@ -341,7 +341,7 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
     struct pl_core_header *header = core->header;
     out->count = 0;
     out->more = false;
-    pl_zero(&out->reply, sizeof(out->reply));
+    out->reply = (struct pl_reply){0};
     core->out = out;
     header->more = 0;
     if (ev->now_mono > header->now_mono)
@@ -350,7 +350,7 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
         header->now_boot = ev->now_boot;
     if (core->limits.decision_log_events > 0)
         pl_decision_record(core, ev);
-    if (ev->kind == PL_EV_SUBMIT && (header->timer_count[0] | header->timer_count[1]) != 0) {
+    if (ev->kind == PL_EV_SUBMIT && (any_due(core) || header->dirty)) {
         /* an overdue head must not make a newcomer wait */
         timers_run(core);
         pl_dispatch_all(core);
@@ -364,8 +364,10 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
     } else {
         result = apply(core, ev);
     }
-    timers_run(core);
-    pl_dispatch_all(core);
+    if (any_due(core))
+        timers_run(core);
+    if (header->dirty)
+        pl_dispatch_all(core);
     out->more = header->more != 0;
     core->out = NULL;
     return result;
@@ -374,13 +376,15 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
 struct pl_core_deadline
 pl_core_deadline(const struct pl_core *core)
 {
-    struct pl_core_deadline deadline = {.now = core->header->more != 0};
-    struct pl_heap mono = pl_heap_timer(core, false), boot = pl_heap_timer(core, true);
-    if (!core->header->restored)
+    const struct pl_core_header *header = core->header;
+    const struct pl_heap_entry *mono = core->section[PL_SEC_TIMER_MONO];
+    const struct pl_heap_entry *boot = core->section[PL_SEC_TIMER_BOOT];
+    struct pl_core_deadline deadline = {.now = header->more != 0};
+    if (!header->restored)
         return deadline;
-    if (*mono.count > 0)
-        deadline.mono = mono.entry[1].key > 0 ? (pl_time)mono.entry[1].key : 1;
-    if (*boot.count > 0)
-        deadline.boot = boot.entry[1].key > 0 ? (pl_time)boot.entry[1].key : 1;
+    if (header->timer_count[0] > 0)
+        deadline.mono = mono[1].key > 0 ? (pl_time)mono[1].key : 1;
+    if (header->timer_count[1] > 0)
+        deadline.boot = boot[1].key > 0 ? (pl_time)boot[1].key : 1;
     return deadline;
 }

@@ -260,11 +260,12 @@ accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum 
         pl_job_dequeue(core, job);
     if (durable)
         job->bits |= PL_JOB_BIT_UNPERSISTED;
-    pl_job_set_state(core, job, state);
+    pl_job_state_in(core, n->pool, n->lane, job, state);
     pl_word_close(&job->word);
-    pl_job_timer_set(core, job);
-    pl_act(core, PL_ACT_PERSIST, job);
-    pl_act_event(core, PL_CEV_SUBMITTED, job);
+    if (job->deadline != 0 || state == PL_JOB_DELAYED)
+        pl_job_timer_set(core, job);
+    pl_act_of(core, PL_ACT_PERSIST, job, n->pool_index);
+    pl_act_of(core, PL_ACT_EVENT, job, n->pool_index)->event = PL_CEV_SUBMITTED;
     if (pick != NULL && !durable) {
         /* it may take the last slot of a head that blocked the pool: that one waits, others may go
          */
@@ -295,7 +296,7 @@ admit(struct pl_core *core, struct newcomer *n)
     job->when = state == PL_JOB_QUEUED ? header->now_mono : spec->run_at;
     reply->eta_ns = state == PL_JOB_QUEUED ? 0 : -1;
     if (state == PL_JOB_QUEUED) {
-        if (!pl_job_enqueue(core, job)) {
+        if (!pl_job_enqueue_in(core, n->pool, n->lane, job)) {
             take_back(core, job, false);
             return pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct queues",
                              core->limits.queue_count, header->queue_end);
