@@ -127,7 +127,7 @@ check_list(const struct pl_core *core, uint32_t q, uint32_t level)
     uint64_t last = 0;
     for (uint32_t next = list->first; next != 0; count++) {
         REQUIRE(next <= core->header->job_end && count < core->header->job_end, "queue list");
-        const struct pl_job *job = pl_job_of(core, next - 1);
+        const struct pl_job *job = pl_job_at(core, next - 1);
         uint64_t key = pl_policy_key(policy, job);
         REQUIRE(pl_job_state_of(job) == PL_JOB_QUEUED && (job->bits & PL_JOB_BIT_LISTED) != 0 &&
                     (job->bits & PL_JOB_BIT_UNPERSISTED) == 0 && job->queue == q,
@@ -198,7 +198,7 @@ check_queued(const struct pl_core *core, const struct pl_job *job)
     if ((job->bits & PL_JOB_BIT_LISTED) != 0) { /* found there by check_list(), or miscounted */
         uint32_t level = pl_policy_level(pl_policy_key(lane->config.policy, job));
         uint32_t prev = pl_link_at(core, pl_job_index(core, job))->prev;
-        uint32_t before = prev != 0 ? pl_job_of(core, prev - 1)->pos : queue->list[level].first;
+        uint32_t before = prev != 0 ? pl_job_at(core, prev - 1)->pos : queue->list[level].first;
         REQUIRE(before == pl_job_index(core, job) + 1, "listed job not in its list");
         return NULL;
     }
@@ -253,7 +253,7 @@ check_job(const struct pl_core *core, const struct pl_job *job)
     REQUIRE(pl_type_at(core, job->type)->pool == pl_lane_of(core, job)->config.pool,
             "type of another pool");
     REQUIRE(job->tenant < core->header->string_end, "job tenant");
-    REQUIRE(job->cost < core->header->cost_end && pl_cost_at(core, job->cost)->refs > 0,
+    REQUIRE(job->cost < core->header->cost_end && pl_cost_record_at(core, job->cost)->refs > 0,
             "job cost");
     REQUIRE((job->order & PL_ORDER_SEQ_MASK) < core->header->next_seq, "job arrival number");
     REQUIRE((job->bits & PL_JOB_BIT_LISTED) == 0 || pl_job_state_of(job) == PL_JOB_QUEUED,
@@ -293,7 +293,7 @@ check_jobs(const struct pl_core *core)
     uint32_t used = 0, solo = 0, solo_counted = 0;
     uint64_t state[8] = {0};
     for (uint32_t i = 0; i < core->header->job_end; i++) {
-        const struct pl_job *job = pl_job_of(core, i);
+        const struct pl_job *job = pl_job_at(core, i);
         if (pl_job_state_of(job) == PL_JOB_NONE)
             continue;
         const char *bad = check_job(core, job);
@@ -325,7 +325,7 @@ check_chains(const struct pl_core *core)
     for (uint64_t place = 0; place <= core->job_mask; place++)
         for (uint32_t next = pl_job_hash_head(core, place); next != 0; count++) {
             REQUIRE(next <= core->header->job_end && count < core->header->job_end, "id chain");
-            const struct pl_job *job = pl_job_of(core, next - 1);
+            const struct pl_job *job = pl_job_at(core, next - 1);
             REQUIRE(pl_job_state_of(job) != PL_JOB_NONE, "free job in an id chain");
             REQUIRE(pl_job_hash_is(core, job, place), "job in the wrong id chain");
             next = pl_link_at(core, next - 1)->chain;
@@ -340,8 +340,8 @@ check_free_list(const struct pl_core *core)
     uint32_t count = 0;
     for (uint32_t next = core->header->job_free; next != 0; count++) {
         REQUIRE(next <= core->header->job_end && count < core->header->job_end, "free list");
-        REQUIRE(pl_job_state_of(pl_job_of(core, next - 1)) == PL_JOB_NONE, "free job in use");
-        next = pl_job_of(core, next - 1)->pos;
+        REQUIRE(pl_job_state_of(pl_job_at(core, next - 1)) == PL_JOB_NONE, "free job in use");
+        next = pl_job_at(core, next - 1)->pos;
     }
     REQUIRE(count + core->header->job_used == core->header->job_end, "free list length");
     return NULL;
@@ -366,7 +366,7 @@ check_worker(const struct pl_core *core, uint32_t index)
         REQUIRE(s < worker->slots, "busy slot");
         const struct pl_run *run = pl_run_at(core, index * core->limits.slots_per_worker + s);
         REQUIRE(run->job < core->header->job_end, "job of a run");
-        const struct pl_job *job = pl_job_of(core, run->job);
+        const struct pl_job *job = pl_job_at(core, run->job);
         REQUIRE(job->gen == run->job_gen && pl_job_state_of(job) == PL_JOB_RUNNING &&
                     job->pos == index * core->limits.slots_per_worker + s,
                 "run without its job");
@@ -442,8 +442,8 @@ check_ledger(const struct pl_core *core, uint32_t p)
         for (uint64_t busy = pl_worker_at(core, w)->busy; busy != 0; busy &= busy - 1) {
             uint32_t slot = (uint32_t)__builtin_ctzll(busy);
             const struct pl_run *run = pl_run_at(core, w * core->limits.slots_per_worker + slot);
-            const struct pl_job *job = pl_job_of(core, run->job);
-            const struct pl_cost *cost = &pl_cost_at(core, run->cost)->cost;
+            const struct pl_job *job = pl_job_at(core, run->job);
+            const struct pl_cost *cost = &pl_cost_record_at(core, run->cost)->cost;
             if (pl_lane_of(core, job)->config.pool != p)
                 continue;
             for (uint32_t i = 0; i < cost->entry_count && i < PL_COST_ENTRIES_MAX; i++) {
@@ -470,7 +470,7 @@ check_costs(const struct pl_core *core)
 {
     uint64_t refs = 0, wanted = core->header->job_used;
     for (uint32_t i = 0; i < core->header->cost_end; i++) {
-        const struct pl_cost_record *record = pl_cost_at(core, i);
+        const struct pl_cost_record *record = pl_cost_record_at(core, i);
         refs += record->refs;
         REQUIRE(record->cost.entry_count <= PL_COST_ENTRIES_MAX, "cost entries");
         for (uint32_t e = 0; record->refs > 0 && e < record->cost.entry_count; e++)

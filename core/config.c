@@ -50,7 +50,7 @@ static void
 queued_each(struct pl_core *core, uint32_t pool, void (*change)(struct pl_core *, struct pl_job *))
 {
     for (uint32_t i = 0; i < core->header->job_end; i++) {
-        struct pl_job *job = pl_job_of(core, i);
+        struct pl_job *job = pl_job_at(core, i);
         if (pl_job_state_of(job) == PL_JOB_QUEUED && (job->bits & PL_JOB_BIT_UNPERSISTED) == 0 &&
             pl_lane_of(core, job)->config.pool == pool)
             change(core, job);
@@ -261,7 +261,7 @@ lane_cost_apply(struct pl_core *core, struct pl_lane *lane)
     uint16_t kind;
     if (!lane->config.has_default_cost ||
         !pl_ledger_normalise(pool, &lane->config.default_cost, &cost, &kind))
-        cost = pl_cost_at(core, pool->default_cost)->cost;
+        cost = pl_cost_record_at(core, pool->default_cost)->cost;
     cost_replace(core, &lane->default_cost, &cost);
 }
 

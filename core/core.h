@@ -480,6 +480,7 @@ struct pl_core {
     void *section[24]; /* computed from the limits, never read from the region */
     struct pl_limits limits;
     uint64_t job_mask, string_mask, cost_mask; /* places of the tables, minus 1 */
+    uint32_t level_words, level_shift;         /* see core/dispatch.c */
     struct pl_actions *out;                    /* during a step */
 };
 

@@ -9,44 +9,47 @@
 
 /* ---- workers by load ---- */
 
-/* Bitmap of the workers of a group with so many running, a bit per worker; before it a summary, a
- * bit per word that is not 0. */
-struct level {
-    uint64_t *summary, *word;
-    uint32_t summary_count;
-};
-
-static inline struct level
+/* The workers of a group with so many running: a summary, then a bit per worker. A bit of the
+ * summary stands for 1 << level_shift words: for one, unless there are more than 4,096 workers. */
+static inline uint64_t *
 level_of(const struct pl_core *core, uint32_t group, uint32_t running)
 {
     uint64_t *first = core->section[PL_SEC_LEVEL];
-    uint32_t words = (core->limits.worker_count + 63u) / 64, summary = (words + 63u) / 64;
-    group = group < core->limits.group_count ? group : 0;
-    first += ((uint64_t)group * PL_WORKER_SLOTS_MAX + running) * (words + summary);
-    return (struct level){first, first + summary, summary};
+    return first + ((uint64_t)group * PL_WORKER_SLOTS_MAX + running) * (core->level_words + 1u);
 }
 
-static void
-level_add(struct pl_core *core, const struct pl_worker *worker, uint32_t index)
+static bool
+block_empty(const struct pl_core *core, const uint64_t *level, uint32_t word)
 {
-    struct level level = level_of(core, worker->group, worker->listed - 1u);
-    level.word[index / 64] |= 1ull << index % 64;
-    level.summary[index / 4096] |= 1ull << index / 64 % 64;
-    pl_group_at(core, worker->group)->levels |= 1ull << (worker->listed - 1u);
+    uint32_t end = (word >> core->level_shift << core->level_shift) + (1u << core->level_shift);
+    for (word = word >> core->level_shift << core->level_shift; word < end; word++)
+        if (word < core->level_words && level[1 + word] != 0)
+            return false;
+    return true;
 }
 
-static void
-level_remove(struct pl_core *core, const struct pl_worker *worker, uint32_t index)
+static inline void
+level_add(struct pl_core *core, struct pl_group *group, uint32_t group_index, uint32_t running,
+          uint32_t index)
 {
-    struct level level = level_of(core, worker->group, worker->listed - 1u);
-    uint64_t any = 0;
-    if ((level.word[index / 64] &= ~(1ull << index % 64)) != 0)
+    uint64_t *level = level_of(core, group_index, running);
+    level[1 + index / 64] |= 1ull << index % 64;
+    level[0] |= 1ull << (index / 64 >> core->level_shift);
+    group->levels |= 1ull << running;
+}
+
+static inline void
+level_remove(struct pl_core *core, struct pl_group *group, uint32_t group_index, uint32_t running,
+             uint32_t index)
+{
+    uint64_t *level = level_of(core, group_index, running);
+    level[1 + index / 64] &= ~(1ull << index % 64);
+    if (level[1 + index / 64] != 0 ||
+        (core->level_shift != 0 && !block_empty(core, level, index / 64)))
         return;
-    level.summary[index / 4096] &= ~(1ull << index / 64 % 64);
-    for (uint32_t i = 0; i < level.summary_count; i++)
-        any |= level.summary[i];
-    if (any == 0)
-        pl_group_at(core, worker->group)->levels &= ~(1ull << (worker->listed - 1u));
+    level[0] &= ~(1ull << (index / 64 >> core->level_shift));
+    if (level[0] == 0)
+        group->levels &= ~(1ull << running);
 }
 
 /* The caller keeps group->slots and group->idle right; here only the bitmaps are. `listed` is the
@@ -54,37 +57,38 @@ level_remove(struct pl_core *core, const struct pl_worker *worker, uint32_t inde
 void
 pl_worker_list(struct pl_core *core, uint32_t index)
 {
-    struct pl_worker *worker = pl_worker_at(core, index);
-    bool room = worker->state == PL_WORKER_READY && !worker->solo && !worker->killed &&
-                !worker->hold && worker->running < worker->slots;
-    uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0;
-    if (wanted == worker->listed)
+    struct pl_worker *worker = pl_own_worker(core, index);
+    bool room = worker->state == PL_WORKER_READY && worker->running < worker->slots &&
+                !(worker->solo | worker->killed | worker->hold);
+    uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0, listed = worker->listed;
+    if (wanted == listed)
         return;
-    struct pl_pool *pool = pl_pool_at(core, pl_group_at(core, worker->group)->pool);
-    if (worker->listed != 0) {
-        level_remove(core, worker, index);
-        pool->listed--;
-    }
+    struct pl_group *group = pl_own_group(core, worker->group);
     worker->listed = wanted;
-    if (wanted != 0) {
-        level_add(core, worker, index);
-        pool->listed++;
-    }
+    if (listed != 0)
+        level_remove(core, group, worker->group, listed - 1u, index);
+    if (wanted != 0)
+        level_add(core, group, worker->group, wanted - 1u, index);
+    if (listed == 0)
+        pl_own_pool(core, group->pool)->listed++;
+    else if (wanted == 0)
+        pl_own_pool(core, group->pool)->listed--;
 }
 
 static inline uint32_t
 lowest_worker(const struct pl_core *core, uint32_t group, uint32_t running)
 {
-    struct level level = level_of(core, group, running);
-    for (uint32_t i = 0; i < level.summary_count; i++) {
-        if (level.summary[i] == 0)
-            continue;
-        uint32_t at = i * 64 + (uint32_t)__builtin_ctzll(level.summary[i]);
-        if (at < (core->limits.worker_count + 63) / 64 && level.word[at] != 0)
-            return at * 64 + (uint32_t)__builtin_ctzll(level.word[at]);
-        break; /* seen from outside, in the middle of a change */
+    const uint64_t *level = level_of(core, group < core->limits.group_count ? group : 0, running);
+    uint64_t summary = level[0];
+    if (summary == 0)
+        return PL_INDEX_NONE;
+    uint32_t word = (uint32_t)__builtin_ctzll(summary) << core->level_shift;
+    for (; word < core->level_words; word++) {
+        uint64_t bits = level[1 + word];
+        if (bits != 0)
+            return word * 64 + (uint32_t)__builtin_ctzll(bits);
     }
-    return PL_INDEX_NONE;
+    return PL_INDEX_NONE; /* seen from outside, in the middle of a change */
 }
 
 /* For pl_core_check(): does the group list this worker, and only at its own level? */
@@ -93,11 +97,11 @@ pl_worker_is_listed(const struct pl_core *core, uint32_t index)
 {
     const struct pl_worker *worker = pl_worker_at(core, index);
     for (uint32_t running = 0; running < PL_WORKER_SLOTS_MAX; running++) {
-        struct level level = level_of(core, worker->group, running);
+        const uint64_t *level = level_of(core, worker->group, running);
         bool wanted = worker->listed == running + 1;
-        bool there = (level.word[index / 64] >> index % 64 & 1) != 0;
-        bool summed = (level.summary[index / 4096] >> (index / 64 % 64) & 1) != 0;
-        if (there != wanted || summed != (level.word[index / 64] != 0))
+        bool there = (level[1 + index / 64] >> index % 64 & 1) != 0;
+        bool summed = (level[0] >> (index / 64 >> core->level_shift) & 1) != 0;
+        if (there != wanted || summed == block_empty(core, level, index / 64))
             return false;
     }
     return true;
@@ -214,7 +218,7 @@ pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane
         return PL_PICK_EXPIRED;
     if (!pl_worker_choose(core, pool, lane, queue->mask, solo, &pick->worker))
         return PL_PICK_NONE;
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
     if (!pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind)) {
         /* what a lowered capacity can never hold waits for it to rise, and blocks only its like */
         uint64_t limit, need;
@@ -260,12 +264,12 @@ static uint32_t
 run_begin(struct pl_core *core, const struct pl_pick *pick, const struct pl_cost *cost,
           uint32_t *ret_slot)
 {
-    struct pl_worker *worker = pl_worker_at(core, pick->worker);
+    struct pl_worker *worker = pl_own_worker(core, pick->worker);
     struct pl_job *job = pick->job;
     uint32_t slot = (uint32_t)__builtin_ctzll(~worker->busy);
     uint32_t index = pick->worker * core->limits.slots_per_worker + slot;
-    struct pl_run *run = pl_run_at(core, index);
-    struct pl_group *group = pl_group_at(core, worker->group);
+    struct pl_run *run = pl_own_run(core, index);
+    struct pl_group *group = pl_own_group(core, worker->group);
     bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
 
     /* all slots of a worker that runs a job alone count as taken */
@@ -305,9 +309,9 @@ void
 pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
 {
     struct pl_job *job = pick->job;
-    struct pl_lane *lane = pl_lane_of(core, job);
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
-    const struct pl_ref worker = {pick->worker, pl_worker_at(core, pick->worker)->gen};
+    struct pl_lane *lane = pl_own_lane(core, job->lane);
+    const struct pl_cost *cost = &pl_own_cost_record(core, job->cost)->cost;
+    const struct pl_ref worker = {pick->worker, pl_own_worker(core, pick->worker)->gen};
     const uint32_t pool_index = lane->config.pool;
     pl_time now = core->header->now_mono, waited = now - job->when, timeout;
     uint32_t slot;
@@ -326,7 +330,7 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
     pl_word_close(&job->word);
     timeout = attempt_timeout(pool, lane, job);
     if (timeout > 0)
-        pl_run_timer_set(core, pl_run_at(core, index), now + timeout);
+        pl_run_timer_set(core, pl_own_run(core, index), now + timeout);
     pl_stat_started(&pool->stat, &lane->stat, waited);
 
     struct pl_action *act = pl_act_of(core, PL_ACT_START, job, pool_index);

@@ -133,7 +133,7 @@ static void
 explain_units(const struct pl_core *core, const struct pl_pool *pool, const struct pl_job *job,
               uint32_t k, struct pl_explain *ret)
 {
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
     const struct pl_kind *kind = &pool->kind[k < PL_POOL_KINDS_MAX ? k : 0];
     ret->wait = PL_WAIT_RESOURCES;
     ret->kind = (uint16_t)k;
@@ -152,7 +152,7 @@ explain_queued(const struct pl_core *core, const struct pl_job *job, struct pl_e
     uint64_t mask = pl_type_at(core, job->type)->mask;
     struct pl_pick pick = {0};
     ret->position = position(core, job);
-    ret->eta_ns = pl_eta(core, lane, &pl_cost_at(core, job->cost)->cost, mask, ret->position,
+    ret->eta_ns = pl_eta(core, lane, &pl_cost_record_at(core, job->cost)->cost, mask, ret->position,
                          &ret->eta_source);
     if (pool->state == PL_POOL_PAUSED || pool->state == PL_POOL_DISABLED) {
         ret->wait = PL_WAIT_POOL_PAUSED;
@@ -186,7 +186,7 @@ explain_queued(const struct pl_core *core, const struct pl_job *job, struct pl_e
     uint16_t kind = 0;
     uint32_t masks[PL_COST_ENTRIES_MAX];
     bool alone = pool->stat.state[PL_JOB_RUNNING] == 0;
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
     if (!pl_ledger_fits(core, pool, lane, cost, !alone, masks, &kind))
         explain_units(core, pool, job, kind, ret);
     else if (!pl_worker_choose(core, pool, lane, mask, (job->bits & PL_JOB_BIT_SOLO) != 0, &unused))

@@ -253,20 +253,20 @@ pl_cost_intern(struct pl_core *core, const struct pl_cost *cost)
     uint32_t *table = core->section[PL_SEC_COST_HASH];
     uint64_t mask = core->cost_mask;
     uint64_t at = cost_hash(core, cost) & mask;
-    while (table[at] != 0 && !cost_equal(&pl_cost_at(core, table[at] - 1)->cost, cost))
+    while (table[at] != 0 && !cost_equal(&pl_cost_record_at(core, table[at] - 1)->cost, cost))
         at = (at + 1) & mask;
     if (table[at] != 0) {
-        pl_cost_at(core, table[at] - 1)->refs++;
+        pl_cost_record_at(core, table[at] - 1)->refs++;
         return table[at] - 1;
     }
     uint32_t index = header->cost_free;
     if (index != 0)
-        header->cost_free = pl_cost_at(core, --index)->next_free;
+        header->cost_free = pl_cost_record_at(core, --index)->next_free;
     else if (header->cost_end < core->limits.cost_count)
         index = header->cost_end++;
     else
         return PL_INDEX_NONE;
-    struct pl_cost_record *record = pl_cost_at(core, index);
+    struct pl_cost_record *record = pl_cost_record_at(core, index);
     pl_zero(record, sizeof(*record));
     record->refs = 1;
     record->cost.entry_count = cost->entry_count;
@@ -279,7 +279,7 @@ pl_cost_intern(struct pl_core *core, const struct pl_cost *cost)
 void
 pl_cost_drop(struct pl_core *core, uint32_t index)
 {
-    struct pl_cost_record *record = pl_cost_at(core, index);
+    struct pl_cost_record *record = pl_cost_record_at(core, index);
     uint32_t *table = core->section[PL_SEC_COST_HASH];
     uint64_t mask = core->cost_mask;
     uint64_t hole = cost_hash(core, &record->cost) & mask;
@@ -288,7 +288,7 @@ pl_cost_drop(struct pl_core *core, uint32_t index)
     table[hole] = 0;
     /* close the gap: whatever could not be found across the hole moves into it */
     for (uint64_t at = (hole + 1) & mask; table[at] != 0; at = (at + 1) & mask) {
-        uint64_t home = cost_hash(core, &pl_cost_at(core, table[at] - 1)->cost) & mask;
+        uint64_t home = cost_hash(core, &pl_cost_record_at(core, table[at] - 1)->cost) & mask;
         if (((at - home) & mask) >= ((at - hole) & mask)) {
             table[hole] = table[at];
             table[at] = 0;
@@ -304,7 +304,7 @@ pl_core_cost(const struct pl_core *core, uint32_t index, struct pl_cost *ret_cos
 {
     if (index >= core->limits.cost_count)
         return PL_CORE_E_NONE;
-    struct pl_cost cost = pl_cost_at(core, index)->cost;
+    struct pl_cost cost = pl_cost_record_at(core, index)->cost;
     if (cost.entry_count > PL_COST_ENTRIES_MAX)
         return PL_CORE_E_NONE;
     *ret_cost = cost;

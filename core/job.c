@@ -11,7 +11,7 @@ pl_job_get(const struct pl_core *core, struct pl_ref ref)
 {
     if (ref.gen == 0 || ref.index >= core->header->job_end)
         return NULL;
-    struct pl_job *job = pl_job_of(core, ref.index);
+    struct pl_job *job = pl_job_at(core, ref.index);
     return job->gen == ref.gen && pl_job_state_of(job) != PL_JOB_NONE ? job : NULL;
 }
 
@@ -21,10 +21,10 @@ pl_job_alloc(struct pl_core *core)
     struct pl_core_header *header = core->header;
     struct pl_job *job;
     if (header->job_free != 0) {
-        job = pl_job_of(core, header->job_free - 1);
+        job = pl_own_job(core, header->job_free - 1);
         header->job_free = job->pos;
     } else if (header->job_end < core->limits.job_count) {
-        job = pl_job_of(core, header->job_end++);
+        job = pl_own_job(core, header->job_end++);
     } else {
         return NULL;
     }
@@ -82,7 +82,7 @@ void
 pl_job_hash_insert(struct pl_core *core, const struct pl_job *job)
 {
     uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
-    pl_link_at(core, index)->chain = *place;
+    pl_own_link(core, index)->chain = *place;
     *place = index + 1;
 }
 
@@ -92,10 +92,10 @@ hash_remove(struct pl_core *core, const struct pl_job *job)
     uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
     while (*place != index + 1) {
         PL_ASSERT(*place != 0);
-        place = &pl_link_at(core, *place - 1)->chain;
+        place = &pl_own_link(core, *place - 1)->chain;
     }
-    *place = pl_link_at(core, index)->chain;
-    pl_link_at(core, index)->chain = 0;
+    *place = pl_own_link(core, index)->chain;
+    pl_own_link(core, index)->chain = 0;
 }
 
 uint32_t
@@ -117,7 +117,7 @@ pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl
 {
     uint32_t next = *id_place(core, id);
     for (uint32_t n = 0; next != 0 && n < core->limits.job_count; n++) {
-        const struct pl_job *job = pl_job_of(core, next - 1);
+        const struct pl_job *job = pl_job_at(core, next - 1);
         if (id_equal(&job->id, id)) {
             *ret_ref = pl_job_ref(core, job);
             return 0;
@@ -131,9 +131,9 @@ void
 pl_job_free(struct pl_core *core, struct pl_job *job)
 {
     struct pl_core_header *header = core->header;
-    struct pl_lane *lane = pl_lane_of(core, job);
+    struct pl_lane *lane = pl_own_lane_of(core, job);
     PL_ASSERT(pl_job_state_of(job) == PL_JOB_ENDED);
-    pl_job_state_in(core, pl_pool_at(core, lane->config.pool), lane, job, PL_JOB_NONE);
+    pl_job_state_in(core, pl_own_pool(core, lane->config.pool), lane, job, PL_JOB_NONE);
     hash_remove(core, job);
     pl_cost_unref(core, job->cost);
     pl_word_open(&job->word);
@@ -155,8 +155,8 @@ pl_pool_waiting(const struct pl_stat *stat)
 void
 pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state)
 {
-    struct pl_lane *lane = pl_lane_of(core, job);
-    pl_job_state_in(core, pl_pool_at(core, lane->config.pool), lane, job, state);
+    struct pl_lane *lane = pl_own_lane_of(core, job);
+    pl_job_state_in(core, pl_own_pool(core, lane->config.pool), lane, job, state);
 }
 
 uint32_t
@@ -185,28 +185,28 @@ struct pl_queue *
 pl_queue_for(struct pl_core *core, uint32_t lane_index, uint64_t mask)
 {
     struct pl_core_header *header = core->header;
-    struct pl_lane *lane = pl_lane_at(core, lane_index);
+    struct pl_lane *lane = pl_own_lane(core, lane_index);
     uint32_t free_index = PL_INDEX_NONE;
     for (uint32_t next = lane->queue_first; next != 0;) {
-        struct pl_queue *queue = pl_queue_at(core, next - 1);
+        struct pl_queue *queue = pl_own_queue(core, next - 1);
         if (queue->mask == mask)
             return queue;
         next = queue->next;
     }
     for (uint32_t i = 0; i < header->queue_end && free_index == PL_INDEX_NONE; i++)
-        if (!pl_queue_at(core, i)->used)
+        if (!pl_own_queue(core, i)->used)
             free_index = i;
     if (free_index == PL_INDEX_NONE) {
         if (header->queue_end >= core->limits.queue_count)
             return NULL;
         free_index = header->queue_end++;
     }
-    struct pl_queue *queue = pl_queue_at(core, free_index);
+    struct pl_queue *queue = pl_own_queue(core, free_index);
     *queue =
         (struct pl_queue){.used = 1, .lane = lane_index, .mask = mask, .next = lane->queue_first};
     lane->queue_first = free_index + 1;
     if (lane->config.min_concurrency > 0)
-        pl_reserve_recompute(core, pl_pool_at(core, lane->config.pool));
+        pl_reserve_recompute(core, pl_own_pool(core, lane->config.pool));
     return queue;
 }
 
@@ -235,7 +235,7 @@ bool
 pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
                   struct pl_job *job)
 {
-    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_type_at(core, job->type)->mask);
+    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_own_type(core, job->type)->mask);
     if (queue == NULL)
         return false;
     job->queue = (uint16_t)pl_queue_index(core, queue);
@@ -249,7 +249,7 @@ pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *la
 bool
 pl_job_enqueue(struct pl_core *core, struct pl_job *job)
 {
-    return pl_job_enqueue_in(core, pl_pool_of(core, job), pl_lane_of(core, job), job);
+    return pl_job_enqueue_in(core, pl_own_pool_of(core, job), pl_own_lane_of(core, job), job);
 }
 
 static void
@@ -268,7 +268,7 @@ void
 pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
                   struct pl_job *job)
 {
-    pl_queue_take(core, pl_queue_at(core, job->queue), lane->config.policy, job);
+    pl_queue_take(core, pl_own_queue(core, job->queue), lane->config.policy, job);
     lane->waiting[job->order >> 56]--;
     if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
         dequeue_rare(core, pool, job);
@@ -277,7 +277,7 @@ pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *la
 void
 pl_job_dequeue(struct pl_core *core, struct pl_job *job)
 {
-    pl_job_dequeue_in(core, pl_pool_of(core, job), pl_lane_of(core, job), job);
+    pl_job_dequeue_in(core, pl_own_pool_of(core, job), pl_own_lane_of(core, job), job);
 }
 
 /* ---- boot timers: deadline of everything that waits, run_at of what is delayed ---- */
@@ -337,7 +337,7 @@ pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
         return;
     }
     pl_job_timer_set(core, job);
-    pl_pool_wake(core, pl_pool_of(core, job));
+    pl_pool_wake(core, pl_own_pool_of(core, job));
     if (tell)
         pl_act_event(core, PL_CEV_QUEUED, job);
 }
@@ -367,9 +367,9 @@ void
 pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, enum pl_reason reason,
            const struct pl_ran *ran)
 {
-    struct pl_lane *lane = pl_lane_of(core, job);
+    struct pl_lane *lane = pl_own_lane_of(core, job);
     const uint32_t pool_index = lane->config.pool;
-    struct pl_pool *pool = pl_pool_at(core, pool_index);
+    struct pl_pool *pool = pl_own_pool(core, pool_index);
     pl_time now = core->header->now_mono, since = job->when;
     bool waited = pl_job_state_of(job) == PL_JOB_QUEUED;
     if (ran == NULL)

@@ -127,7 +127,7 @@ reservations_fit(const struct pl_core *core, const struct pl_pool *pool, const s
         next = lane->next;
         if (lane == own)
             continue;
-        const struct pl_cost *cost = &pl_cost_at(core, lane->default_cost)->cost;
+        const struct pl_cost *cost = &pl_cost_record_at(core, lane->default_cost)->cost;
         for (uint32_t d = unit_deficit(lane); d > 0; d--)
             if (!place(room, pool, cost, NULL, ret_kind))
                 return false;
@@ -135,17 +135,9 @@ reservations_fit(const struct pl_core *core, const struct pl_pool *pool, const s
     return true;
 }
 
-/* A cost of one kind without devices: most are. */
 static inline bool
-is_plain(const struct pl_pool *pool, const struct pl_cost *cost)
+plain_fits(uint64_t need, uint64_t used, uint64_t capacity)
 {
-    return cost->entry_count == 1 && pool->kind[kind_of(&cost->entry[0])].device_count == 0;
-}
-
-static inline bool
-plain_fits(const struct pl_cost *cost, uint64_t used, uint64_t capacity)
-{
-    uint64_t need = cost->entry[0].units * cost->entry[0].count;
     return need == 0 || (used <= capacity && capacity - used >= need);
 }
 
@@ -154,11 +146,11 @@ pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool, const str
                const struct pl_cost *cost, bool reserve, uint32_t *ret_mask, uint16_t *ret_kind)
 {
     struct room room;
-    if ((!reserve || !pool->has_reserve) && is_plain(pool, cost)) {
-        const struct pl_kind *kind = &pool->kind[kind_of(&cost->entry[0])];
+    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
+    if (plain != NULL && (!reserve || !pool->has_reserve)) {
         ret_mask[0] = 0;
-        *ret_kind = (uint16_t)kind_of(&cost->entry[0]);
-        return plain_fits(cost, kind->used, kind->capacity);
+        *ret_kind = cost->entry[0].kind;
+        return plain_fits(pl_ledger_plain_units(cost), plain->used, plain->capacity);
     }
     room.loaded = 0;
     if (!place(&room, pool, cost, ret_mask, ret_kind))
@@ -175,7 +167,7 @@ raise(uint64_t *used, uint64_t *peak, uint64_t units)
 }
 
 void
-pl_ledger_take(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
+pl_ledger_take_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
 {
     for (uint32_t i = 0; i < entry_count(cost); i++) {
         const struct pl_cost_entry *entry = &cost->entry[i];
@@ -188,7 +180,7 @@ pl_ledger_take(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t 
 }
 
 void
-pl_ledger_give(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
+pl_ledger_give_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
 {
     for (uint32_t i = 0; i < entry_count(cost); i++) {
         const struct pl_cost_entry *entry = &cost->entry[i];
@@ -241,9 +233,9 @@ pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint1
                    uint64_t *ret_limit, uint64_t *ret_need)
 {
     struct room room;
-    if (is_plain(pool, cost) &&
-        plain_fits(cost, 0, pool->kind[kind_of(&cost->entry[0])].capacity)) {
-        *ret_kind = (uint16_t)kind_of(&cost->entry[0]);
+    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
+    if (plain != NULL && pl_ledger_plain_units(cost) <= plain->capacity) {
+        *ret_kind = cost->entry[0].kind;
         return true;
     }
     room.loaded = UINT32_MAX;
@@ -337,7 +329,7 @@ static uint32_t
 unit_grant(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
            struct room *room)
 {
-    const struct pl_cost *cost = &pl_cost_at(core, lane->default_cost)->cost;
+    const struct pl_cost *cost = &pl_cost_record_at(core, lane->default_cost)->cost;
     uint32_t grant = 0;
     uint16_t kind;
     while (grant < lane_minimum(lane)) {

@@ -22,13 +22,13 @@ list_put(struct pl_core *core, struct pl_queue *queue, uint32_t level, struct pl
     uint32_t next = front ? list->first : 0, prev = front ? 0 : list->last;
     job->bits |= PL_JOB_BIT_LISTED;
     job->pos = next;
-    pl_link_at(core, index)->prev = prev;
+    pl_own_link(core, index)->prev = prev;
     if (next != 0)
-        pl_link_at(core, next - 1)->prev = self;
+        pl_own_link(core, next - 1)->prev = self;
     else
         list->last = self;
     if (prev != 0)
-        pl_job_of(core, prev - 1)->pos = self;
+        pl_own_job(core, prev - 1)->pos = self;
     else
         list->first = self;
     list->count++;
@@ -39,14 +39,14 @@ static void
 list_take(struct pl_core *core, struct pl_queue *queue, uint32_t level, struct pl_job *job)
 {
     struct pl_list *list = &queue->list[level];
-    struct pl_link *link = pl_link_at(core, pl_job_index(core, job));
+    struct pl_link *link = pl_own_link(core, pl_job_index(core, job));
     uint32_t next = job->pos, prev = link->prev;
     if (next != 0)
-        pl_link_at(core, next - 1)->prev = prev;
+        pl_own_link(core, next - 1)->prev = prev;
     else
         list->last = prev;
     if (prev != 0)
-        pl_job_of(core, prev - 1)->pos = next;
+        pl_own_job(core, prev - 1)->pos = next;
     else
         list->first = next;
     PL_ASSERT(list->count > 0);
@@ -64,9 +64,9 @@ pl_queue_put(struct pl_core *core, struct pl_queue *queue, uint32_t policy, stru
     uint32_t level = pl_policy_level(key);
     const struct pl_list *list = &queue->list[level];
     queue->count++;
-    if (list->count == 0 || pl_policy_key(policy, pl_job_of(core, list->last - 1)) < key) {
+    if (list->count == 0 || pl_policy_key(policy, pl_own_job(core, list->last - 1)) < key) {
         list_put(core, queue, level, job, false);
-    } else if (key < pl_policy_key(policy, pl_job_of(core, list->first - 1))) {
+    } else if (key < pl_policy_key(policy, pl_own_job(core, list->first - 1))) {
         list_put(core, queue, level, job, true);
     } else {
         struct pl_heap heap = pl_heap_queue(core, queue);
@@ -94,7 +94,7 @@ pl_queue_heap_head(const struct pl_core *core, const struct pl_queue *queue, uin
     const struct pl_heap_entry *top = &pl_heap_queue(core, queue).entry[1];
     if (listed != NULL && pl_policy_key(policy, listed) < top->key)
         return listed;
-    return pl_job_of(core, top->id);
+    return pl_job_at(core, top->id);
 }
 
 uint64_t
@@ -107,7 +107,7 @@ pl_queue_rank(const struct pl_core *core, const struct pl_queue *queue, uint32_t
     for (uint32_t l = 0; l < level; l++)
         rank += queue->list[l].count;
     for (uint32_t n = 0; next != 0 && n < most; n++) {
-        const struct pl_job *job = pl_job_of(core, next - 1);
+        const struct pl_job *job = pl_job_at(core, next - 1);
         if (pl_policy_key(policy, job) >= key)
             break;
         rank++;

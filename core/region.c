@@ -80,6 +80,12 @@ chain_places(uint32_t entries)
     return places;
 }
 
+static uint32_t
+level_words(const struct pl_limits *limits)
+{
+    return (limits->worker_count + 63u) / 64;
+}
+
 static uint64_t
 section_bytes(const struct pl_limits *l, enum pl_section section)
 {
@@ -97,8 +103,7 @@ section_bytes(const struct pl_limits *l, enum pl_section section)
     case PL_SEC_RUN:
         return sizeof(struct pl_run) * runs;
     case PL_SEC_LEVEL:
-        return (uint64_t)l->group_count * PL_WORKER_SLOTS_MAX *
-               ((l->worker_count + 63u) / 64 + (l->worker_count + 4095u) / 4096) * 8;
+        return (uint64_t)l->group_count * PL_WORKER_SLOTS_MAX * (level_words(l) + 1) * 8;
     case PL_SEC_QUEUE:
         return sizeof(struct pl_queue) * (uint64_t)l->queue_count;
     case PL_SEC_JOB:
@@ -169,6 +174,10 @@ handle_fill(struct pl_core *core, void *region, const struct pl_limits *limits)
     core->job_mask = chain_places(limits->job_count) - 1;
     core->string_mask = hash_places(limits->string_count) - 1;
     core->cost_mask = hash_places(limits->cost_count) - 1;
+    core->level_words = level_words(limits);
+    while (core->level_words >> core->level_shift > 64 ||
+           64u << core->level_shift < core->level_words)
+        core->level_shift++;
     core->bytes = layout(limits, region, core);
 }
 

@@ -297,23 +297,30 @@ struct pl_decision {
 
 /* ---- accessors ---- */
 
-#define PL_ACCESSOR(name, type, sec, limit)                                                        \
-    static inline struct type *name(const struct pl_core *core, uint32_t index)                    \
+/* pl_x_at() never leaves the section, whatever the index: for whoever looks. pl_own_x() is for the
+ * steps, whose indices pl_core_check() proves. */
+#define PL_ACCESSOR(name, sec, limit)                                                              \
+    static inline struct pl_##name *pl_##name##_at(const struct pl_core *core, uint32_t index)     \
     {                                                                                              \
-        struct type *first = core->section[sec];                                                   \
+        struct pl_##name *first = core->section[sec];                                              \
         return &first[index < core->limits.limit ? index : 0];                                     \
+    }                                                                                              \
+    static inline struct pl_##name *pl_own_##name(const struct pl_core *core, uint32_t index)      \
+    {                                                                                              \
+        struct pl_##name *first = core->section[sec];                                              \
+        return &first[index];                                                                      \
     }
 
-PL_ACCESSOR(pl_pool_at, pl_pool, PL_SEC_POOL, pool_count)
-PL_ACCESSOR(pl_lane_at, pl_lane, PL_SEC_LANE, lane_count)
-PL_ACCESSOR(pl_group_at, pl_group, PL_SEC_GROUP, group_count)
-PL_ACCESSOR(pl_worker_at, pl_worker, PL_SEC_WORKER, worker_count)
-PL_ACCESSOR(pl_queue_at, pl_queue, PL_SEC_QUEUE, queue_count)
-PL_ACCESSOR(pl_job_of, pl_job, PL_SEC_JOB, job_count)
-PL_ACCESSOR(pl_link_at, pl_link, PL_SEC_LINK, job_count)
-PL_ACCESSOR(pl_type_at, pl_type, PL_SEC_TYPE, string_count)
-PL_ACCESSOR(pl_string_at, pl_string, PL_SEC_STRING, string_count)
-PL_ACCESSOR(pl_cost_at, pl_cost_record, PL_SEC_COST, cost_count)
+PL_ACCESSOR(pool, PL_SEC_POOL, pool_count)
+PL_ACCESSOR(lane, PL_SEC_LANE, lane_count)
+PL_ACCESSOR(group, PL_SEC_GROUP, group_count)
+PL_ACCESSOR(worker, PL_SEC_WORKER, worker_count)
+PL_ACCESSOR(queue, PL_SEC_QUEUE, queue_count)
+PL_ACCESSOR(job, PL_SEC_JOB, job_count)
+PL_ACCESSOR(link, PL_SEC_LINK, job_count)
+PL_ACCESSOR(type, PL_SEC_TYPE, string_count)
+PL_ACCESSOR(string, PL_SEC_STRING, string_count)
+PL_ACCESSOR(cost_record, PL_SEC_COST, cost_count)
 
 static inline uint32_t
 pl_run_count(const struct pl_core *core)
@@ -326,6 +333,13 @@ pl_run_at(const struct pl_core *core, uint32_t index)
 {
     struct pl_run *first = core->section[PL_SEC_RUN];
     return &first[index < pl_run_count(core) ? index : 0];
+}
+
+static inline struct pl_run *
+pl_own_run(const struct pl_core *core, uint32_t index)
+{
+    struct pl_run *first = core->section[PL_SEC_RUN];
+    return &first[index];
 }
 
 static inline enum pl_job_state
@@ -376,6 +390,18 @@ pl_pool_wake(struct pl_core *core, struct pl_pool *pool)
 {
     pool->dirty = 1;
     core->header->dirty = 1;
+}
+
+static inline struct pl_lane *
+pl_own_lane_of(const struct pl_core *core, const struct pl_job *job)
+{
+    return pl_own_lane(core, job->lane);
+}
+
+static inline struct pl_pool *
+pl_own_pool_of(const struct pl_core *core, const struct pl_job *job)
+{
+    return pl_own_pool(core, pl_own_lane(core, job->lane)->config.pool);
 }
 
 static inline struct pl_ref
@@ -470,7 +496,7 @@ pl_queue_head(const struct pl_core *core, const struct pl_queue *queue, uint32_t
     uint32_t levels = queue->levels & ((1u << PL_QUEUE_LISTS) - 1);
     struct pl_job *listed =
         levels == 0 ? NULL
-                    : pl_job_of(core, queue->list[(uint32_t)__builtin_ctz(levels)].first - 1);
+                    : pl_job_at(core, queue->list[(uint32_t)__builtin_ctz(levels)].first - 1);
     if (queue->heaped == 0)
         return listed;
     return pl_queue_heap_head(core, queue, policy, listed);
@@ -489,7 +515,7 @@ void pl_cost_drop(struct pl_core *core, uint32_t cost); /* nobody refers to it a
 static inline void
 pl_cost_unref(struct pl_core *core, uint32_t cost)
 {
-    struct pl_cost_record *record = pl_cost_at(core, cost);
+    struct pl_cost_record *record = pl_cost_record_at(core, cost);
     PL_ASSERT(record->refs > 0);
     if (--record->refs == 0)
         pl_cost_drop(core, cost);
@@ -506,8 +532,8 @@ bool pl_str_is(struct pl_str text, const char *name);
 bool pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool,
                     const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
                     uint32_t *ret_mask, uint16_t *ret_kind);
-void pl_ledger_take(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
-void pl_ledger_give(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
+void pl_ledger_take_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
+void pl_ledger_give_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
 /* Could it ever fit? Return: 0, or false with kind, limit and need. */
 bool pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
                         uint64_t *ret_limit, uint64_t *ret_need);
@@ -515,6 +541,47 @@ bool pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, 
  * unknown kind (ret_kind). */
 bool pl_ledger_normalise(const struct pl_pool *pool, const struct pl_cost *cost,
                          struct pl_cost *ret_cost, uint16_t *ret_kind);
+/* The kind of a cost of one kind without devices, as most are; else NULL. */
+static inline const struct pl_kind *
+pl_ledger_plain(const struct pl_pool *pool, const struct pl_cost *cost)
+{
+    uint32_t k = cost->entry[0].kind;
+    return cost->entry_count == 1 && k < PL_POOL_KINDS_MAX && pool->kind[k].device_count == 0
+               ? &pool->kind[k]
+               : NULL;
+}
+
+static inline uint64_t
+pl_ledger_plain_units(const struct pl_cost *cost)
+{
+    return cost->entry[0].units * cost->entry[0].count;
+}
+
+static inline void
+pl_ledger_take(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
+{
+    struct pl_kind *kind = (struct pl_kind *)pl_ledger_plain(pool, cost);
+    if (kind == NULL) {
+        pl_ledger_take_all(pool, cost, mask);
+        return;
+    }
+    kind->used += pl_ledger_plain_units(cost);
+    if (kind->used > kind->peak)
+        kind->peak = kind->used;
+}
+
+static inline void
+pl_ledger_give(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask)
+{
+    struct pl_kind *kind = (struct pl_kind *)pl_ledger_plain(pool, cost);
+    if (kind == NULL) {
+        pl_ledger_give_all(pool, cost, mask);
+        return;
+    }
+    PL_ASSERT(kind->used >= pl_ledger_plain_units(cost));
+    kind->used -= pl_ledger_plain_units(cost);
+}
+
 void pl_reserve_recompute(struct pl_core *core, struct pl_pool *pool);
 bool pl_slots_allowed(const struct pl_core *core, const struct pl_pool *pool,
                       const struct pl_lane *lane, uint32_t group_bit);

@@ -27,8 +27,8 @@ act_run(struct pl_core *core, enum pl_action_kind kind, const struct pl_run *run
 {
     uint32_t index = (uint32_t)(run - (struct pl_run *)core->section[PL_SEC_RUN]);
     uint32_t worker = index / core->limits.slots_per_worker;
-    struct pl_action *act = pl_act(core, kind, pl_job_of(core, run->job));
-    act->worker = (struct pl_ref){worker, pl_worker_at(core, worker)->gen};
+    struct pl_action *act = pl_act(core, kind, pl_own_job(core, run->job));
+    act->worker = (struct pl_ref){worker, pl_own_worker(core, worker)->gen};
     act->slot = index % core->limits.slots_per_worker;
     act->reason = run->reason;
     act->who = run->who;
@@ -44,7 +44,7 @@ later(pl_time now, pl_time delay)
 void
 pl_run_stop(struct pl_core *core, struct pl_run *run, enum pl_reason reason, uint32_t who)
 {
-    const struct pl_pool *pool = pl_pool_of(core, pl_job_of(core, run->job));
+    const struct pl_pool *pool = pl_own_pool_of(core, pl_own_job(core, run->job));
     if (run->stop != PL_STOP_NONE) {
         if (reason != PL_REASON_TIMEOUT && run->reason == PL_REASON_TIMEOUT)
             run->no_retry = 1;
@@ -62,9 +62,9 @@ pl_run_stop(struct pl_core *core, struct pl_run *run, enum pl_reason reason, uin
 static void
 group_take_out(struct pl_core *core, uint32_t index)
 {
-    struct pl_worker *worker = pl_worker_at(core, index);
-    struct pl_group *group = pl_group_at(core, worker->group);
-    struct pl_pool *pool = pl_pool_at(core, group->pool);
+    struct pl_worker *worker = pl_own_worker(core, index);
+    struct pl_group *group = pl_own_group(core, worker->group);
+    struct pl_pool *pool = pl_own_pool(core, group->pool);
     if (worker->state != PL_WORKER_READY || worker->killed)
         return;
     group->slots -= worker->slots;
@@ -76,11 +76,11 @@ group_take_out(struct pl_core *core, uint32_t index)
 void
 pl_run_timer(struct pl_core *core, uint32_t run_index)
 {
-    struct pl_run *run = pl_run_at(core, run_index);
-    struct pl_job *job = pl_job_of(core, run->job);
-    const struct pl_pool *pool = pl_pool_of(core, job);
+    struct pl_run *run = pl_own_run(core, run_index);
+    struct pl_job *job = pl_own_job(core, run->job);
+    const struct pl_pool *pool = pl_own_pool_of(core, job);
     uint32_t worker_index = run_index / core->limits.slots_per_worker;
-    struct pl_worker *worker = pl_worker_at(core, worker_index);
+    struct pl_worker *worker = pl_own_worker(core, worker_index);
     switch ((enum pl_stop_stage)run->stop) {
     case PL_STOP_NONE:
         pl_run_timer_set(core, run, 0);
@@ -105,7 +105,7 @@ pl_run_timer(struct pl_core *core, uint32_t run_index)
         group_take_out(core, worker_index);
         worker->killed = 1;
         /* a head that only it could run has no slot now and no longer blocks the pool */
-        pl_pool_wake(core, pl_pool_at(core, pl_group_at(core, worker->group)->pool));
+        pl_pool_wake(core, pl_own_pool(core, pl_own_group(core, worker->group)->pool));
         pl_worker_list(core, worker_index);
         return;
     case PL_STOP_KILLED:
@@ -154,7 +154,7 @@ static void
 wait_for_retry(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
                const struct pl_ran *ran)
 {
-    const struct pl_lane *lane = pl_lane_of(core, job);
+    const struct pl_lane *lane = pl_own_lane_of(core, job);
     uint32_t done = reason == PL_REASON_CRASH ? job->crashes - 1u : job->retries;
     pl_time delay = retry_delay(core, &lane->config.retry, done);
     pl_word_open(&job->word);
@@ -166,8 +166,8 @@ wait_for_retry(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
     struct pl_heap heap = pl_heap_timer(core, false);
     pl_heap_push(&heap, (uint64_t)job->when, pl_job_index(core, job));
     pl_job_timer_set(core, job);
-    pl_pool_of(core, job)->stat.retried++;
-    pl_lane_of(core, job)->stat.retried++;
+    pl_own_pool_of(core, job)->stat.retried++;
+    pl_own_lane_of(core, job)->stat.retried++;
     struct pl_action *act = pl_act(core, PL_ACT_RETRY, job);
     act->worker = ran->worker;
     act->slot = ran->slot;
@@ -184,8 +184,8 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason, const s
         pl_job_end(core, job, PL_OUTCOME_CRASHED, PL_REASON_CRASH_LIMIT, ran);
         return;
     }
-    pl_pool_of(core, job)->stat.requeued++;
-    pl_lane_of(core, job)->stat.requeued++;
+    pl_own_pool_of(core, job)->stat.requeued++;
+    pl_own_lane_of(core, job)->stat.requeued++;
     struct pl_action *act = pl_act(core, PL_ACT_REQUEUED, job);
     act->worker = ran->worker;
     act->slot = ran->slot;
@@ -201,12 +201,12 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason, const s
 static struct pl_ran
 release(struct pl_core *core, struct pl_run *run)
 {
-    struct pl_lane *lane = pl_lane_of(core, pl_job_of(core, run->job));
-    struct pl_pool *pool = pl_pool_at(core, lane->config.pool);
+    struct pl_lane *lane = pl_own_lane_of(core, pl_own_job(core, run->job));
+    struct pl_pool *pool = pl_own_pool(core, lane->config.pool);
     uint32_t index = (uint32_t)(run - (struct pl_run *)core->section[PL_SEC_RUN]);
     uint32_t worker_index = index / core->limits.slots_per_worker;
     uint32_t slot = index - worker_index * core->limits.slots_per_worker;
-    struct pl_worker *worker = pl_worker_at(core, worker_index);
+    struct pl_worker *worker = pl_own_worker(core, worker_index);
     struct pl_ran ran = {
         .worker = {worker_index, worker->gen},
         .slot = slot,
@@ -215,10 +215,10 @@ release(struct pl_core *core, struct pl_run *run)
     };
     if (run->timer != 0 || run->due != 0)
         pl_run_timer_set(core, run, 0);
-    pl_ledger_give(pool, &pl_cost_at(core, run->cost)->cost, run->device_mask);
+    pl_ledger_give(pool, &pl_own_cost_record(core, run->cost)->cost, run->device_mask);
     lane->running--;
     if (worker->state == PL_WORKER_READY && !worker->killed)
-        pl_group_at(core, worker->group)->idle += worker->solo ? worker->slots : 1;
+        pl_own_group(core, worker->group)->idle += worker->solo ? worker->slots : 1;
     worker->busy &= ~(1ull << slot);
     worker->running--;
     worker->solo = 0;
@@ -235,7 +235,7 @@ static void
 settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, bool no_retry,
                uint32_t result, const struct pl_ran *ran)
 {
-    const struct pl_lane *lane = pl_lane_of(core, job);
+    const struct pl_lane *lane = pl_own_lane_of(core, job);
     if (reason == PL_REASON_TIMEOUT) {
         if (!no_retry && job->retries < retries_allowed(lane, job, PL_LANE_RETRY_ON_TIMEOUT))
             wait_for_retry(core, job, reason, ran);
@@ -255,7 +255,7 @@ static void
 settle_result(struct pl_core *core, struct pl_job *job, enum pl_result result,
               const struct pl_ran *ran)
 {
-    uint16_t allowed = retries_allowed(pl_lane_of(core, job), job, PL_LANE_RETRY_ON_ERROR);
+    uint16_t allowed = retries_allowed(pl_own_lane_of(core, job), job, PL_LANE_RETRY_ON_ERROR);
     switch (result) {
     case PL_RESULT_OK:
         pl_job_end(core, job, PL_OUTCOME_SUCCEEDED, PL_REASON_NONE, ran);
@@ -283,8 +283,8 @@ count_late(struct pl_core *core, const struct pl_job *job)
     if (job == NULL) {
         core->header->late_results++;
     } else {
-        pl_pool_of(core, job)->stat.late_results++;
-        pl_lane_of(core, job)->stat.late_results++;
+        pl_own_pool_of(core, job)->stat.late_results++;
+        pl_own_lane_of(core, job)->stat.late_results++;
     }
     return PL_CORE_E_STALE;
 }
@@ -299,7 +299,7 @@ run_find(const struct pl_core *core, struct pl_ref job_ref, struct pl_ref worker
         slot >= core->limits.slots_per_worker || pl_worker_get(core, worker) == NULL ||
         job->pos != worker.index * core->limits.slots_per_worker + slot)
         return NULL;
-    return pl_run_at(core, job->pos);
+    return pl_own_run(core, job->pos);
 }
 
 int
@@ -312,7 +312,7 @@ pl_run_finished(struct pl_core *core, const struct pl_event *ev)
         return count_late(core, pl_job_get(core, ev->finished.job));
     if (result < PL_RESULT_OK || result > PL_RESULT_INVALID)
         return PL_CORE_E_INVALID;
-    struct pl_job *job = pl_job_of(core, run->job);
+    struct pl_job *job = pl_own_job(core, run->job);
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
@@ -347,7 +347,7 @@ pl_worker_get(const struct pl_core *core, struct pl_ref ref)
 {
     if (ref.index >= core->limits.worker_count || ref.gen == 0)
         return NULL;
-    struct pl_worker *worker = pl_worker_at(core, ref.index);
+    struct pl_worker *worker = pl_own_worker(core, ref.index);
     return worker->state != PL_WORKER_NONE && worker->gen == ref.gen ? worker : NULL;
 }
 
@@ -358,10 +358,10 @@ pl_worker_ready(struct pl_core *core, const struct pl_event *ev)
     uint32_t slots = ev->worker_ready.slots, index = ev->worker_ready.group;
     if (ref.index >= core->limits.worker_count || ref.gen == 0 || slots == 0 ||
         slots > core->limits.slots_per_worker || index >= core->header->group_end ||
-        !pl_group_at(core, index)->used)
+        !pl_own_group(core, index)->used)
         return PL_CORE_E_INVALID;
-    struct pl_worker *worker = pl_worker_at(core, ref.index);
-    struct pl_group *group = pl_group_at(core, index);
+    struct pl_worker *worker = pl_own_worker(core, ref.index);
+    struct pl_group *group = pl_own_group(core, index);
     if (worker->state != PL_WORKER_NONE)
         return PL_CORE_E_INVALID;
     if (worker->gen == ref.gen)
@@ -374,7 +374,7 @@ pl_worker_ready(struct pl_core *core, const struct pl_event *ev)
     group->slots += slots;
     group->idle += slots;
     pl_worker_list(core, ref.index);
-    struct pl_pool *pool = pl_pool_at(core, group->pool);
+    struct pl_pool *pool = pl_own_pool(core, group->pool);
     pl_reserve_recompute(core, pool);
     pl_pool_wake(core, pool);
     return 0;
@@ -389,18 +389,18 @@ pl_worker_drain(struct pl_core *core, struct pl_ref ref)
     group_take_out(core, ref.index);
     worker->state = PL_WORKER_DRAINING;
     pl_worker_list(core, ref.index);
-    pl_pool_wake(core, pl_pool_at(core, pl_group_at(core, worker->group)->pool));
+    pl_pool_wake(core, pl_own_pool(core, pl_own_group(core, worker->group)->pool));
     return 0;
 }
 
 static void
 crashed_alone(struct pl_core *core, struct pl_job *job, const struct pl_ran *ran)
 {
-    const struct pl_pool *pool = pl_pool_of(core, job);
-    const struct pl_lane *lane = pl_lane_of(core, job);
+    const struct pl_pool *pool = pl_own_pool_of(core, job);
+    const struct pl_lane *lane = pl_own_lane_of(core, job);
     job->crashes = (uint8_t)(job->crashes < UINT8_MAX ? job->crashes + 1 : UINT8_MAX);
-    pl_pool_of(core, job)->stat.crashed_attempts++;
-    pl_lane_of(core, job)->stat.crashed_attempts++;
+    pl_own_pool_of(core, job)->stat.crashed_attempts++;
+    pl_own_lane_of(core, job)->stat.crashed_attempts++;
     if (job->crashes >= pool->crash_limit)
         pl_job_end(core, job, PL_OUTCOME_CRASHED, PL_REASON_CRASH_LIMIT, ran);
     else if (lane->config.retry.kind != PL_LANE_RETRY_NONE &&
@@ -414,7 +414,7 @@ crashed_alone(struct pl_core *core, struct pl_job *job, const struct pl_ran *ran
 static void
 settle_gone(struct pl_core *core, struct pl_run *run, bool known, bool alone)
 {
-    struct pl_job *job = pl_job_of(core, run->job);
+    struct pl_job *job = pl_own_job(core, run->job);
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
@@ -445,12 +445,12 @@ pl_worker_gone(struct pl_core *core, const struct pl_event *ev)
     bool known = ev->worker_gone.cause != PL_GONE_CRASH;
     bool alone = worker->running == 1;
     for (uint64_t left = busy; left != 0; left &= left - 1)
-        if (pl_run_at(core, first + (uint32_t)__builtin_ctzll(left))->stop >= PL_STOP_TERMED)
+        if (pl_own_run(core, first + (uint32_t)__builtin_ctzll(left))->stop >= PL_STOP_TERMED)
             known = true;
     pl_worker_drain(core, ref); /* nothing may be given to it from here on */
     for (uint64_t left = busy; left != 0; left &= left - 1)
-        settle_gone(core, pl_run_at(core, first + (uint32_t)__builtin_ctzll(left)), known, alone);
-    pl_group_at(core, worker->group)->worker_count--;
+        settle_gone(core, pl_own_run(core, first + (uint32_t)__builtin_ctzll(left)), known, alone);
+    pl_own_group(core, worker->group)->worker_count--;
     worker->state = PL_WORKER_NONE;
     worker->killed = 0;
     worker->hold = 0;

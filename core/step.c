@@ -23,7 +23,7 @@ pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job)
 {
     if (job == NULL)
         return pl_act_next(core, kind);
-    return pl_act_of(core, kind, job, pl_lane_of(core, job)->config.pool);
+    return pl_act_of(core, kind, job, pl_own_lane_of(core, job)->config.pool);
 }
 
 struct pl_action *
@@ -72,7 +72,7 @@ static void
 job_due_boot(struct pl_core *core, struct pl_job *job)
 {
     if (job->deadline != 0 && job->deadline <= core->header->now_boot) {
-        pl_pool_wake(core, pl_pool_of(core, job)); /* it may have blocked others */
+        pl_pool_wake(core, pl_own_pool_of(core, job)); /* it may have blocked others */
         pl_job_end(core, job, PL_OUTCOME_EXPIRED, PL_REASON_DEADLINE, NULL);
         return;
     }
@@ -110,13 +110,13 @@ timers_run(struct pl_core *core)
             return;
         }
         if (due(core, true, &id))
-            job_due_boot(core, pl_job_of(core, id));
+            job_due_boot(core, pl_own_job(core, id));
         else if (!due(core, false, &id))
             return;
         else if ((id & PL_TIMER_RUN) != 0)
             pl_run_timer(core, id & ~PL_TIMER_RUN);
         else
-            job_due_mono(core, pl_job_of(core, id));
+            job_due_mono(core, pl_own_job(core, id));
     }
 }
 
@@ -132,10 +132,10 @@ job_cancel(struct pl_core *core, const struct pl_event *ev)
         return PL_CORE_E_INVALID;
     enum pl_reason reason = (enum pl_reason)ev->cancel.reason;
     if (pl_job_state_of(job) == PL_JOB_RUNNING) {
-        pl_run_stop(core, pl_run_at(core, job->pos), reason, ev->cancel.who);
+        pl_run_stop(core, pl_own_run(core, job->pos), reason, ev->cancel.who);
         return 0;
     }
-    pl_pool_wake(core, pl_pool_of(core, job));
+    pl_pool_wake(core, pl_own_pool_of(core, job));
     uint32_t at = core->out->count;
     pl_job_end(core, job, PL_OUTCOME_CANCELLED, reason, NULL);
     for (; at < core->out->count; at++)
@@ -150,7 +150,7 @@ job_hold(struct pl_core *core, struct pl_job *job)
     enum pl_job_state state = pl_job_state_of(job);
     if (state != PL_JOB_QUEUED && state != PL_JOB_DELAYED && state != PL_JOB_RETRYING)
         return PL_CORE_E_INVALID;
-    pl_pool_wake(core, pl_pool_of(core, job));
+    pl_pool_wake(core, pl_own_pool_of(core, job));
     pl_job_leave(core, job);
     pl_word_open(&job->word);
     job->when = state == PL_JOB_DELAYED ? job->when : 0;
@@ -193,7 +193,7 @@ job_set_priority(struct pl_core *core, const struct pl_event *ev)
     pl_word_close(&job->word);
     if (queued && !pl_job_enqueue(core, job))
         pl_job_make_queued(core, job, false);
-    pl_pool_wake(core, pl_pool_of(core, job));
+    pl_pool_wake(core, pl_own_pool_of(core, job));
     return 0;
 }
 
@@ -243,10 +243,10 @@ static int
 pool_state(struct pl_core *core, const struct pl_event *ev)
 {
     if (ev->pool_state.pool >= core->header->pool_end ||
-        !pl_pool_at(core, ev->pool_state.pool)->used || ev->pool_state.state < PL_POOL_ACTIVE ||
+        !pl_own_pool(core, ev->pool_state.pool)->used || ev->pool_state.state < PL_POOL_ACTIVE ||
         ev->pool_state.state > PL_POOL_DISABLED)
         return PL_CORE_E_INVALID;
-    struct pl_pool *pool = pl_pool_at(core, ev->pool_state.pool);
+    struct pl_pool *pool = pl_own_pool(core, ev->pool_state.pool);
     if (pool->state == ev->pool_state.state)
         return 0;
     pool->state = (uint8_t)ev->pool_state.state;
@@ -261,9 +261,9 @@ static int
 lane_pause(struct pl_core *core, const struct pl_event *ev)
 {
     if (ev->lane_pause.lane >= core->header->lane_end ||
-        !pl_lane_at(core, ev->lane_pause.lane)->used)
+        !pl_own_lane(core, ev->lane_pause.lane)->used)
         return PL_CORE_E_INVALID;
-    struct pl_lane_config cfg = pl_lane_at(core, ev->lane_pause.lane)->config;
+    struct pl_lane_config cfg = pl_own_lane(core, ev->lane_pause.lane)->config;
     cfg.paused = ev->lane_pause.paused != 0;
     return pl_config_lane(core, &cfg);
 }
@@ -272,8 +272,8 @@ static void
 all_dirty(struct pl_core *core)
 {
     for (uint32_t i = 0; i < core->header->pool_end; i++)
-        if (pl_pool_at(core, i)->used)
-            pl_pool_wake(core, pl_pool_at(core, i));
+        if (pl_own_pool(core, i)->used)
+            pl_pool_wake(core, pl_own_pool(core, i));
 }
 
 static int

@@ -57,7 +57,7 @@ static bool
 type_handled(const struct pl_core *core, const struct newcomer *n)
 {
     return (n->pool->flags & PL_POOL_ANY_TYPE) != 0 || n->pool->group_mask == 0 ||
-           (n->type != PL_INDEX_NONE ? pl_type_at(core, n->type)->mask
+           (n->type != PL_INDEX_NONE ? pl_own_type(core, n->type)->mask
                                      : pl_type_mask(core, n->pool_index, n->spec->type)) != 0;
 }
 
@@ -94,7 +94,7 @@ cost_of(struct pl_core *core, struct newcomer *n)
     n->cost_index = PL_INDEX_NONE;
     if (n->spec->has_cost == PL_HAS_NO_COST) {
         n->cost_index = n->lane->default_cost;
-        cost = &pl_cost_at(core, n->cost_index)->cost;
+        cost = &pl_own_cost_record(core, n->cost_index)->cost;
     } else if (!pl_ledger_normalise(pool, &n->spec->cost, &n->cost, &reply->kind)) {
         if ((pool->flags & PL_POOL_SCALAR) == 0 && reply->kind >= pool->kind_count)
             return pl_refuse(core, PL_E_INVALID, "the cost names an unknown kind", 0, 0);
@@ -151,7 +151,7 @@ record_make(struct pl_core *core, struct newcomer *n, uint64_t seq)
         return NULL;
     }
     if (cost != PL_INDEX_NONE)
-        pl_cost_at(core, cost)->refs++;
+        pl_own_cost_record(core, cost)->refs++;
     else
         cost = pl_cost_intern(core, &n->cost);
     if (cost == PL_INDEX_NONE) {
@@ -183,7 +183,7 @@ check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, stru
     if (waiting < pool->max_queue_depth)
         return 0;
     if (pool->overflow == PL_OVERFLOW_DROP_LOWEST && pool->drop_count > 0) {
-        struct pl_job *last = pl_job_of(core, pl_heap_drop(core, pool).entry[1].id);
+        struct pl_job *last = pl_own_job(core, pl_heap_drop(core, pool).entry[1].id);
         if (last != job) {
             if (!dry) {
                 pl_pool_wake(core, pool); /* it may have blocked others */
@@ -201,9 +201,9 @@ static void
 estimate(struct pl_core *core, const struct pl_job *job, const struct pl_lane *lane)
 {
     struct pl_reply *reply = &core->out->reply;
-    const struct pl_cost *cost = &pl_cost_at(core, job->cost)->cost;
+    const struct pl_cost *cost = &pl_own_cost_record(core, job->cost)->cost;
     reply->position = pl_position_new(core, job);
-    reply->eta_ns = pl_eta(core, lane, cost, pl_type_at(core, job->type)->mask, reply->position,
+    reply->eta_ns = pl_eta(core, lane, cost, pl_own_type(core, job->type)->mask, reply->position,
                            &reply->eta_source);
 }
 
@@ -212,7 +212,7 @@ static bool
 would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job *job,
             struct pl_pick *ret_pick)
 {
-    const struct pl_queue *queue = pl_queue_at(core, job->queue);
+    const struct pl_queue *queue = pl_own_queue(core, job->queue);
     if (pl_queue_head(core, queue, n->lane->config.policy) != job)
         return false;
     if (++core->header->pass == 0)
@@ -324,7 +324,7 @@ static pl_time
 retry_after(const struct pl_core *core, const struct pl_lane *lane)
 {
     uint8_t source;
-    const struct pl_cost *cost = &pl_cost_at(core, lane->default_cost)->cost;
+    const struct pl_cost *cost = &pl_own_cost_record(core, lane->default_cost)->cost;
     return pl_eta(core, lane, cost, UINT64_MAX, 1, &source);
 }
 
@@ -350,7 +350,7 @@ lane_of_spec(const struct pl_core *core, const struct pl_spec *spec, const struc
     uint32_t index = spec->lane == PL_INDEX_NONE ? pool->default_lane : spec->lane;
     if (index >= core->header->lane_end)
         return PL_INDEX_NONE;
-    const struct pl_lane *lane = pl_lane_at(core, index);
+    const struct pl_lane *lane = pl_own_lane(core, index);
     return lane->used && lane->config.pool == spec->pool ? index : PL_INDEX_NONE;
 }
 
@@ -364,14 +364,14 @@ pl_submit(struct pl_core *core, const struct pl_spec *spec)
         core->out->reply.retry_after_ns = PL_NS_PER_S / 10;
         return pl_refuse(core, PL_E_STARTING, "the instance is starting", 0, 0);
     }
-    if (spec->pool >= core->header->pool_end || !pl_pool_at(core, spec->pool)->used)
+    if (spec->pool >= core->header->pool_end || !pl_own_pool(core, spec->pool)->used)
         return pl_refuse(core, PL_E_NO_POOL, "no such pool", 0, 0);
     n.spec = spec;
     n.flags = spec->flags & (uint16_t)~PL_SPEC_SOLO;
     n.pool_index = spec->pool;
-    n.pool = pl_pool_at(core, spec->pool);
+    n.pool = pl_own_pool(core, spec->pool);
     n.lane_index = lane_of_spec(core, spec, n.pool);
-    n.lane = n.lane_index != PL_INDEX_NONE ? pl_lane_at(core, n.lane_index) : NULL;
+    n.lane = n.lane_index != PL_INDEX_NONE ? pl_own_lane(core, n.lane_index) : NULL;
     int result = check_spec(core, &n);
     if (result == 0)
         result = cost_of(core, &n);
@@ -388,7 +388,7 @@ restore_valid(const struct pl_core *core, const struct pl_restore *restore)
 {
     const struct pl_spec *spec = &restore->spec;
     return !core->header->restored && spec->pool < core->header->pool_end &&
-           pl_pool_at(core, spec->pool)->used && well_formed(spec) &&
+           pl_own_pool(core, spec->pool)->used && well_formed(spec) &&
            restore->attempt < UINT16_MAX && restore->seq != 0 &&
            restore->seq <= PL_ORDER_SEQ_MASK >> 3;
 }
@@ -403,11 +403,11 @@ pl_restore_job(struct pl_core *core, const struct pl_restore *restore)
     core->out->reply.job = PL_REF_NULL;
     if (!restore_valid(core, restore))
         return PL_CORE_E_INVALID;
-    n.pool = pl_pool_at(core, spec->pool);
+    n.pool = pl_own_pool(core, spec->pool);
     n.lane_index = lane_of_spec(core, spec, n.pool);
     if (n.lane_index == PL_INDEX_NONE)
         return PL_CORE_E_INVALID;
-    n.lane = pl_lane_at(core, n.lane_index);
+    n.lane = pl_own_lane(core, n.lane_index);
     if (pl_core_job_find(core, &spec->id, &core->out->reply.job) == 0)
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
     n.cost_index = n.lane->default_cost;

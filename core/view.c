@@ -54,7 +54,7 @@ read_record(const _Atomic uint32_t *word, void *to, size_t bytes)
 static bool
 read_job(const struct pl_core *core, uint32_t index, struct pl_job *ret_job)
 {
-    return read_record(&pl_job_of(core, index)->word, ret_job, sizeof(*ret_job));
+    return read_record(&pl_job_at(core, index)->word, ret_job, sizeof(*ret_job));
 }
 
 static void
