@@ -25,13 +25,9 @@ stream(struct pl_exec_job *job, const char *payload, size_t bytes, size_t pieces
     size_t piece = bytes / pieces + (bytes % pieces != 0);
     for (size_t at = 0, part; at < bytes; at += part) {
         part = bytes - at < piece ? bytes - at : piece;
-        if (part > PL_EXEC_EMIT_MAX)
-            part = PL_EXEC_EMIT_MAX;
-        int rc;
-        /* On the channel thread emit() does not wait: ask again until the reader has caught up. */
-        while ((rc = api->emit(job, payload + at, part)) == PL_EXEC_AGAIN)
-            if (api->job_stopped(job) != PL_EXEC_STOP_NONE)
-                return PL_EXEC_CANCELLED;
+        if (api->job_stopped(job) != PL_EXEC_STOP_NONE)
+            return PL_EXEC_CANCELLED;
+        int rc = api->emit(job, payload + at, part);
         if (rc != PL_EXEC_OK)
             return rc;
     }

@@ -16,6 +16,9 @@
  *     }
  *     read the eventfd (non-blocking), pop until empty
  *
+ * The same the other way round serves a producer that waits for room: it raises a flag, looks at
+ * the head again, and waits; the consumer gives room back and rings if the flag is set.
+ *
  * A loop that waits in epoll or io_uring for many things calls prepare for each channel, looks at
  * each ring, waits, and calls awake for each.
  */

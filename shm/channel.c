@@ -8,8 +8,8 @@
 #define CONTROL_OFFSET 128u
 _Static_assert(sizeof(struct pl_channel_header) <= CONTROL_OFFSET, "shared layout");
 
-#define AFTER_CONTROL (CONTROL_OFFSET + (uint32_t)sizeof(struct pl_s2w_control))
-_Static_assert(sizeof(struct pl_s2w_control) == sizeof(struct pl_w2s_control), "one offset serves");
+#define AFTER_S2W_CONTROL (CONTROL_OFFSET + (uint32_t)sizeof(struct pl_s2w_control))
+#define AFTER_W2S_CONTROL (CONTROL_OFFSET + (uint32_t)sizeof(struct pl_w2s_control))
 
 void
 pl_channel_params_default(uint32_t slot_count, struct pl_channel_params *ret_params)
@@ -56,13 +56,13 @@ pl_channel_layout(const struct pl_channel_params *params, struct pl_channel_layo
     uint64_t slots = params->slot_count;
     struct pl_channel_layout l = {0};
 
-    uint64_t pos = AFTER_CONTROL;
+    uint64_t pos = AFTER_S2W_CONTROL;
     l.s2w_stop = take(&pos, slots * 8, 64);
     l.s2w_dispatch = take(&pos, params->dispatch_ring_bytes, page);
     l.s2w_bodies = take(&pos, slots * params->slot_body_bytes, page);
     l.s2w_bytes = pl_align_up_u64(pos, page);
 
-    pos = AFTER_CONTROL;
+    pos = AFTER_W2S_CONTROL;
     l.w2s_identity = take(&pos, pl_slot_bytes(sizeof(struct pl_worker_identity)), 64);
     l.w2s_facts = take(&pos, pl_slot_bytes(sizeof(struct pl_plugin_facts)), 64);
     l.w2s_last_words = take(&pos, pl_slot_bytes(sizeof(struct pl_last_words)), 64);

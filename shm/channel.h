@@ -5,7 +5,7 @@
  *   ------------------------------------        ------------------------------------
  *   header (parameters)                         header (the same)
  *   control words, heartbeat, epoch             state words, heartbeat
- *   supervisor's sleep flag                     worker's sleep flag
+ *   supervisor's sleep flag                     worker's sleep flag; its flag "I wait for room"
  *   head of the report ring                     head of the dispatch ring
  *   tail of the dispatch ring                   tail of the report ring
  *   stop word per slot                          status, plugin facts, last words (two-copy)
@@ -41,7 +41,7 @@ enum pl_channel_outcome {
 
 #define PL_CHANNEL_S2W_MAGIC      0x31573253484c5031u
 #define PL_CHANNEL_W2S_MAGIC      0x31533257484c5031u
-#define PL_CHANNEL_LAYOUT_VERSION 1u
+#define PL_CHANNEL_LAYOUT_VERSION 2u
 #define PL_CHANNEL_SLOTS_MAX      1024u
 #define PL_CHANNEL_AREA_BYTES_MAX (1u << 30)
 #define PL_CHANNEL_PAGE_BYTES     4096u /* alignment of the big parts; not the machine's page */
@@ -114,10 +114,11 @@ struct pl_w2s_control {
     _Atomic uint64_t dispatches_taken;   /* since start */
     uint64_t reserved[4];
     struct pl_bell bell;        /* the worker sleeps */
+    struct pl_bell room;        /* a thread of the worker waits for room in the report ring */
     struct pl_ring_in dispatch; /* head of the dispatch ring */
     struct pl_ring_out report;
 };
-_Static_assert(sizeof(struct pl_w2s_control) == 256, "shared layout");
+_Static_assert(sizeof(struct pl_w2s_control) == 320, "shared layout");
 
 /* Who the worker is: two-copy, written at start. */
 struct pl_worker_identity {
@@ -244,6 +245,10 @@ bool pl_channel_publish(struct pl_channel *channel);
 
 /* --- supervisor's side ------------------------------------------------------------------------ */
 
+/* Gives the room of every report popped so far back. Return: whether the worker waits for it, and
+ * its eventfd must be rung. */
+bool pl_channel_release(struct pl_channel *channel);
+
 /* The slot's body area, slot_body_bytes long: free to write while the slot is idle. */
 void *pl_channel_body(struct pl_channel *channel, uint32_t slot);
 
@@ -275,6 +280,10 @@ int pl_channel_read_current(const struct pl_channel *channel, uint32_t slot,
                             struct pl_current_job *ret_job);
 
 /* --- worker's side ---------------------------------------------------------------------------- */
+
+/* "I wait for room in the report ring": pl_bell_prepare() it, try to add once more, then wait for
+ * the worker's eventfd; pl_bell_awake() it after. */
+struct pl_bell *pl_channel_room_bell(struct pl_channel *channel);
 
 /* The slot's body as the supervisor left it. */
 const void *pl_channel_worker_body(const struct pl_channel *channel, uint32_t slot);

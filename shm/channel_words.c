@@ -62,6 +62,14 @@ pl_channel_publish(struct pl_channel *channel)
 
 /* --- supervisor's side ------------------------------------------------------------------------ */
 
+bool
+pl_channel_release(struct pl_channel *channel)
+{
+    PL_ASSERT(channel->supervisor);
+    pl_ring_release(&channel->in);
+    return pl_bell_must_ring(&peer_w2s(channel)->room);
+}
+
 void *
 pl_channel_body(struct pl_channel *channel, uint32_t slot)
 {
@@ -213,6 +221,12 @@ pl_channel_read_current(const struct pl_channel *channel, uint32_t slot,
 }
 
 /* --- worker's side ---------------------------------------------------------------------------- */
+
+struct pl_bell *
+pl_channel_room_bell(struct pl_channel *channel)
+{
+    return &own_w2s(channel)->room;
+}
 
 const void *
 pl_channel_worker_body(const struct pl_channel *channel, uint32_t slot)

@@ -422,7 +422,7 @@ pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t 
         taken++;
     }
     /* Given back only now: what the records said is in the log. */
-    if (taken > 0 && worker->attached)
-        pl_ring_release(&worker->channel.in);
+    if (taken > 0 && worker->attached && pl_channel_release(&worker->channel))
+        (void)pl_bell_ring(worker->bell_worker_fd);
     return taken;
 }

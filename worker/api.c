@@ -96,7 +96,9 @@ emit(struct pl_exec_job *job, const void *data, size_t bytes)
     struct pl_exec_host *host = job->host;
     struct pl_ring_meta meta = {
         .kind = PL_W2S_CHUNK, .slot = job->slot, .generation = job->generation};
-    bool may_wait = !pl_on_channel_thread(host);
+    /* The thread of an INLINE plugin has nothing to do but this. */
+    bool may_wait = !pl_on_channel_thread(host) ||
+                    (host->plugin->flags & (PL_EXEC_INLINE | PL_EXEC_ASYNC)) == PL_EXEC_INLINE;
     /* What cannot wait goes as one record: taken whole or not at all. */
     size_t max =
         may_wait ? pl_ring_body_max(host->channel.params.report_ring_bytes) / 4 : PL_EXEC_EMIT_MAX;

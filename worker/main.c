@@ -325,8 +325,8 @@ next_timer(const struct pl_exec_host *host)
     return at;
 }
 
-static void
-beat(struct pl_exec_host *host, int64_t now)
+void
+pl_beat(struct pl_exec_host *host, int64_t now)
 {
     if (now < host->next_beat)
         return;
@@ -339,6 +339,7 @@ handle_ready(struct pl_exec_host *host, const struct epoll_event *event)
 {
     if (event->data.u64 == TOKEN_BELL) {
         (void)pl_bell_clear(PL_WORKER_FD_BELL_W);
+        pl_report_room_came(host);
     } else if (event->data.u64 == TOKEN_GUARD) {
         /* Nobody will reap or replace us: finish what runs and go. */
         (void)epoll_ctl(host->epoll, EPOLL_CTL_DEL, PL_WORKER_FD_GUARD, NULL);
@@ -386,6 +387,14 @@ sleep_until_work(struct pl_exec_host *host)
     return any;
 }
 
+/* Whether there are descriptors that cannot wait until the thread sleeps. */
+static bool
+must_look(struct pl_exec_host *host)
+{
+    return (host->on_channel_thread && (host->plugin->flags & PL_EXEC_ASYNC) != 0) ||
+           is_set(&host->room_wanted);
+}
+
 static void
 run(struct pl_exec_host *host)
 {
@@ -394,7 +403,7 @@ run(struct pl_exec_host *host)
         bool any = take_records(host);
         int64_t now = pl_clock_mono();
         any = run_timers(host, now) || any;
-        beat(host, now);
+        pl_beat(host, now);
         if (told_to_drain)
             set_flag(&host->draining);
         if (drained(host))
@@ -403,7 +412,7 @@ run(struct pl_exec_host *host)
         if (any)
             active_at = now;
         if (spin) {
-            if (host->on_channel_thread && (host->plugin->flags & PL_EXEC_ASYNC) != 0)
+            if (must_look(host))
                 (void)wait_ready(host, 0);
             sched_yield();
         } else if (sleep_until_work(host)) {
@@ -436,6 +445,8 @@ main(void)
     host.channel_thread = pthread_self();
     pthread_mutex_init(&host.lock, NULL);
     pthread_cond_init(&host.work, NULL);
+    pthread_cond_init(&host.room, NULL);
+    pthread_mutex_init(&host.body_lock, NULL);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     if (attach(&host) < 0) {
         fprintf(stderr, "pl-worker is started by pl-guard; its channel cannot be used\n");

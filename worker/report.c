@@ -1,15 +1,23 @@
 #include "worker/worker.h"
 
-#include <sched.h>
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
 #include "shm/worker_fds.h"
+#include "util/clock.h"
 #include "util/fd.h"
 
-/* The supervisor does not say when it has made room, so a full ring is looked at again after this;
- * a busy supervisor empties it far sooner than it fills. */
-#define ROOM_WAIT_NS 200000L
+/*
+ * A full report ring. Who finds no room raises the flag in the worker's segment, looks once more
+ * and waits; the supervisor that gives room back sees the flag and rings the worker's eventfd; the
+ * channel thread, which reads it, wakes the others. The same fences as for a sleeper (shm/bell.h).
+ *
+ * After this long a waiter looks by itself: a supervisor can die between giving room back and
+ * ringing, and a plugin can hold the channel thread.
+ */
+#define PATIENCE_NS (2 * PL_NS_PER_S)
 
 bool
 pl_on_channel_thread(const struct pl_exec_host *host)
@@ -42,29 +50,99 @@ publish_locked(struct pl_exec_host *host)
         pl_words_lost_fds(host);
 }
 
+/* ---- room ---- */
+
+/* Nobody is told twice: who still finds no room says so again. */
+static void
+room_came_locked(struct pl_exec_host *host)
+{
+    if (!atomic_load_explicit(&host->room_wanted, memory_order_relaxed))
+        return;
+    atomic_store_explicit(&host->room_wanted, false, memory_order_relaxed);
+    pl_bell_awake(pl_channel_room_bell(&host->channel));
+    pthread_cond_broadcast(&host->room);
+}
+
+void
+pl_report_room_came(struct pl_exec_host *host)
+{
+    pthread_mutex_lock(&host->lock);
+    room_came_locked(host);
+    pthread_mutex_unlock(&host->lock);
+}
+
+void
+pl_wait_channel(struct pl_exec_host *host, int fd, short events)
+{
+    struct pollfd wait = {.fd = fd, .events = events};
+    int64_t now = pl_clock_mono();
+    int64_t until = host->next_beat < now + PATIENCE_NS ? host->next_beat : now + PATIENCE_NS;
+    int ms = until > now ? (int)((until - now) / PL_NS_PER_MS) + 1 : 0;
+    if ((poll(&wait, 1, ms) < 0 && errno != EINTR) || (wait.revents & POLLNVAL) != 0)
+        pl_words_lost_fds(host);
+    pl_beat(host, pl_clock_mono());
+}
+
+/* With the lock, which is given up meanwhile: the channel thread waits for the bell itself, others
+ * for the channel thread. */
+static void
+wait_for_room_locked(struct pl_exec_host *host)
+{
+    if (pl_on_channel_thread(host)) {
+        pthread_mutex_unlock(&host->lock);
+        pl_wait_channel(host, PL_WORKER_FD_BELL_W, POLLIN);
+        (void)pl_bell_clear(PL_WORKER_FD_BELL_W);
+        pthread_mutex_lock(&host->lock);
+        room_came_locked(host);
+        return;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += PATIENCE_NS / PL_NS_PER_S;
+    (void)pthread_cond_clockwait(&host->room, &host->lock, CLOCK_MONOTONIC, &until);
+}
+
+/* One try; without room the flag is up when it returns, and was before the last look. */
+static int
+add_locked(struct pl_exec_host *host, const struct pl_ring_meta *meta,
+           const struct pl_ring_part *parts, uint32_t part_count)
+{
+    int rc = pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
+    if (rc != PL_RING_E_FULL)
+        return rc;
+    publish_locked(host); /* room comes back only for what can be seen */
+    /* relaxed: whoever misses it finds the bell rung, which is what counts */
+    atomic_store_explicit(&host->room_wanted, true, memory_order_relaxed);
+    pl_bell_prepare(pl_channel_room_bell(&host->channel));
+    return pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
+}
+
+/* Anything but FULL will not get better by waiting. */
+static void
+add_or_wait_locked(struct pl_exec_host *host, const struct pl_ring_meta *meta,
+                   const struct pl_ring_part *parts, uint32_t part_count)
+{
+    while (add_locked(host, meta, parts, part_count) == PL_RING_E_FULL)
+        wait_for_room_locked(host);
+    host->unpublished = true;
+}
+
+/* ---- records ---- */
+
 void
 pl_report_finished(struct pl_exec_host *host, struct pl_exec_job *job,
                    const struct pl_ring_part *parts, uint32_t part_count, bool publish)
 {
     struct pl_ring_meta meta = {
         .kind = PL_W2S_FINISHED, .slot = job->slot, .generation = job->generation};
-    for (;;) {
-        pthread_mutex_lock(&host->lock);
-        int rc = pl_ring_add_parts(&host->channel.out, &meta, parts, part_count);
-        if (rc != PL_RING_E_FULL) {
-            job->live = false;
-            host->job_count--;
-            host->unmarked[host->unmarked_count++] = job->slot;
-            host->unpublished = true;
-        }
-        if (rc == PL_RING_E_FULL || publish)
-            publish_locked(host);
-        pthread_mutex_unlock(&host->lock);
-        if (rc != PL_RING_E_FULL)
-            return;
-        struct timespec wait = {.tv_nsec = ROOM_WAIT_NS};
-        nanosleep(&wait, NULL);
-    }
+    pthread_mutex_lock(&host->lock);
+    add_or_wait_locked(host, &meta, parts, part_count);
+    job->live = false;
+    host->job_count--;
+    host->unmarked[host->unmarked_count++] = job->slot;
+    if (publish)
+        publish_locked(host);
+    pthread_mutex_unlock(&host->lock);
 }
 
 bool
@@ -85,10 +163,11 @@ void
 pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
           const struct pl_ring_part *parts, uint32_t part_count, bool publish)
 {
-    while (!pl_report_try(host, meta, parts, part_count, publish)) {
-        struct timespec wait = {.tv_nsec = ROOM_WAIT_NS};
-        nanosleep(&wait, NULL);
-    }
+    pthread_mutex_lock(&host->lock);
+    add_or_wait_locked(host, meta, parts, part_count);
+    if (publish)
+        publish_locked(host);
+    pthread_mutex_unlock(&host->lock);
 }
 
 void

@@ -4,7 +4,8 @@
  * The channel thread (main) takes dispatches, runs INLINE and ASYNC plugins, their descriptors and
  * timers, heartbeats and stops. Other plugins run in executor threads: as many as jobs at once when
  * the plugin is thread-safe, else one. Whatever a thread reports goes into the report ring under
- * one mutex of this process; nothing here waits for a lock of another process.
+ * one mutex of this process; nothing here waits for a lock of another process. A full report ring
+ * is waited for (report.c): by the channel thread at its bell, by the others at the channel thread.
  *
  * Order for each job, which makes adoption decidable: take the dispatch, commit "running" in the
  * slot, give the dispatch's room back, run, publish FINISHED, commit "finished".
@@ -76,6 +77,9 @@ struct pl_exec_host {
     pthread_t channel_thread;
     pthread_mutex_t lock; /* the report ring and the thread queue */
     pthread_cond_t work;
+    pthread_cond_t room;       /* the report ring may have some */
+    _Atomic bool room_wanted;  /* somebody waits for it; written under lock */
+    pthread_mutex_t body_lock; /* over sending a memfd and adding its record; before lock */
     const struct pl_exec_plugin *plugin;
     void *instance;
     bool on_channel_thread; /* INLINE or ASYNC */
@@ -122,9 +126,18 @@ void pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
 bool pl_report_try(struct pl_exec_host *host, const struct pl_ring_meta *meta,
                    const struct pl_ring_part *parts, uint32_t part_count, bool publish);
 void pl_report_publish(struct pl_exec_host *host);
+/* [channel] The bell rang: whoever waits for room looks again. */
+void pl_report_room_came(struct pl_exec_host *host);
+/* [channel] Waits for @fd, beating meanwhile; returns early too. */
+void pl_wait_channel(struct pl_exec_host *host, int fd, short events);
 void pl_report_log(struct pl_exec_host *host, const struct pl_exec_job *job, enum pl_exec_log level,
                    const char *text, size_t bytes);
 bool pl_on_channel_thread(const struct pl_exec_host *host);
+
+/* ---- main.c ---- */
+
+/* [channel] The sign of life, when it is due. */
+void pl_beat(struct pl_exec_host *host, int64_t now);
 
 /* ---- job.c: one job from dispatch to FINISHED ---- */
 

@@ -142,7 +142,8 @@ collect(struct bench *bench, bool again)
     if (rc != PL_RING_E_EMPTY)
         die("the report ring is damaged");
     if (any) {
-        pl_ring_release(&bench->channel.in);
+        if (pl_channel_release(&bench->channel))
+            (void)pl_bell_ring(bench->child[2]);
         publish(bench);
     }
     return any;

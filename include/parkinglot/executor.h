@@ -100,9 +100,9 @@ struct pl_exec_api {
     int (*job_stopped)(const struct pl_exec_job *job); /* enum pl_exec_stop: one load, ask often */
 
     /* ---- while it runs ---- */
-    /* A piece of the stream, in order. Waits for room. On the channel thread it never waits: it
-     * gives AGAIN when there is no room, and INVALID above PL_EXEC_EMIT_MAX bytes (nothing is
-     * taken). */
+    /* A piece of the stream, in order. Waits for room, but never on the channel thread of a plugin
+     * that is not INLINE: there it gives AGAIN when there is no room, and INVALID above
+     * PL_EXEC_EMIT_MAX bytes (nothing is taken). */
     int (*emit)(struct pl_exec_job *job, const void *data, size_t bytes);
     void (*progress)(struct pl_exec_job *job, int permille, const char *note); /* -1: unknown */
     void (*log)(struct pl_exec_host *host, struct pl_exec_job *job_or_null, enum pl_exec_log level,

@@ -55,7 +55,7 @@ populate(struct pl_channel *sup, struct pl_channel *worker)
         if (i < 3) {
             must(pl_ring_pop(&sup->in, copy, sizeof(copy), &record) == 0);
             must(pl_ring_pop(&worker->in, copy, sizeof(copy), &record) == 0);
-            pl_ring_release(&sup->in);
+            (void)pl_channel_release(sup);
             pl_ring_release(&worker->in);
         }
     }

@@ -65,6 +65,10 @@ open_channel(struct fake *fake, const struct fake_options *options, int child[CH
                      0);
     fake->socket = pair[0];
     child[4] = pair[1];
+    if (options->socket_bytes != 0)
+        ck_assert_int_eq(setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &options->socket_bytes,
+                                    sizeof(options->socket_bytes)),
+                         0);
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     fake->guard = pair[0];
     child[5] = pair[1];
@@ -296,7 +300,10 @@ fake_next(struct fake *fake, struct pl_ring_record *ret_record)
         bool dead = poll(fds, 1, 0) == 1;
         int rc = pl_ring_pop(&fake->channel.in, fake->buffer, fake->buffer_bytes, ret_record);
         if (rc == PL_RING_OK) {
-            pl_ring_release(&fake->channel.in);
+            if (pl_channel_release(&fake->channel)) {
+                fake->room_rings++;
+                (void)pl_bell_ring(fake->bell_worker);
+            }
             note(fake, ret_record);
             return rc;
         }

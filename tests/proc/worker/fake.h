@@ -21,6 +21,7 @@ struct fake_options {
     const char *config;    /* NULL: "{}" */
     uint32_t slots;        /* 0: 1 */
     uint32_t report_bytes; /* of the report ring; 0: as usual */
+    int socket_bytes;      /* what the worker's descriptor socket takes; 0: as usual */
     const char *env[8];    /* more "NAME=value" */
 };
 
@@ -52,7 +53,8 @@ struct fake {
     char log[8192]; /* lines of LOG, the first ones */
     size_t log_bytes;
     uint64_t log_lines;
-    uint32_t started; /* STARTED seen */
+    uint32_t started;    /* STARTED seen */
+    uint64_t room_rings; /* the worker waited for room in the report ring, and was told of it */
 };
 
 struct fake_job {

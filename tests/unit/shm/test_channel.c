@@ -215,6 +215,11 @@ START_TEST(test_a_job_through_the_channel)
     ck_assert_int_eq(pl_channel_read_current(&sup, 2, &seen), PL_SLOT_E_EMPTY);
     pl_channel_write_current(&worker, 2, &job);
     pl_ring_release(&worker.in);
+    ck_assert(!pl_channel_release(&sup)); /* nobody waits for room */
+    pl_bell_prepare(pl_channel_room_bell(&worker));
+    ck_assert(pl_channel_release(&sup));
+    pl_bell_awake(pl_channel_room_bell(&worker));
+    ck_assert(!pl_channel_release(&sup));
     ck_assert_int_eq(pl_channel_read_current(&sup, 2, &seen), 0);
     ck_assert_mem_eq(&seen, &job, sizeof(job));
     ck_assert_int_eq(pl_channel_read_current(&sup, 1, &seen), PL_SLOT_E_EMPTY);

@@ -1,0 +1,120 @@
+/*
+ * Workers that have more to say than there is room for: every wait ends because the supervisor says
+ * that there is room, not because time went by. A worker that only looked again by itself, after
+ * its patience of seconds, would need minutes for each of these.
+ */
+#include "suite.h"
+
+#include <string.h>
+
+#include "util/clock.h"
+
+#define SOON (20 * PL_NS_PER_S)
+
+static struct fake fake;
+static struct fake_job job;
+static pl_time begun;
+
+static void
+begin(const char *plugin, const struct fake_options *how)
+{
+    struct fake_options options = *how;
+    options.plugin = plugin;
+    fake_start_ready(&fake, &options);
+    job = (struct fake_job){.flags = PL_DISPATCH_STREAM};
+    fake_meta_reset(&job);
+    begun = pl_clock_mono();
+}
+
+static void
+end(void)
+{
+    ck_assert_int_lt(pl_clock_mono() - begun, SOON);
+    fake_control(&fake, PL_S2W_DRAIN);
+    ck_assert_int_eq(fake_wait_exit(&fake), 0);
+    fake_end(&fake);
+}
+
+/* One executor thread. */
+START_TEST(test_stream)
+{
+    begin(own_plugin("behave_plain"), &(struct fake_options){.report_bytes = 16384});
+    fake_meta(&job, "do", "emit");
+    fake_meta(&job, "count", "1000");
+    fake_dispatch(&fake, 0, &job);
+    fake_finished(&fake);
+    ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+    ck_assert_uint_eq(fake.stream_bytes, 1000 * 1000);
+    ck_assert_uint_gt(fake.room_rings, 20); /* a ring holds 15 of the pieces */
+    end();
+}
+END_TEST
+
+/* The one thread of an INLINE plugin. */
+START_TEST(test_inline_stream)
+{
+    static char payload[1000 * 1000];
+    memset(payload, 'x', sizeof(payload));
+    begin(shipped_plugin("echo"), &(struct fake_options){.report_bytes = 16384});
+    job.payload = payload;
+    job.bytes = sizeof(payload);
+    fake_meta(&job, "chunks", "1000");
+    fake_dispatch(&fake, 0, &job);
+    fake_finished(&fake);
+    ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+    ck_assert_uint_eq(fake.stream_bytes, sizeof(payload));
+    ck_assert_uint_gt(fake.room_rings, 20);
+    end();
+}
+END_TEST
+
+/* The channel thread of an ASYNC plugin waits to log; it goes on showing life meanwhile. */
+START_TEST(test_channel_thread)
+{
+    begin(own_plugin("behave_async"), &(struct fake_options){.report_bytes = 16384});
+    fake_meta(&job, "do", "log");
+    fake_meta(&job, "count", "20000");
+    fake_dispatch(&fake, 0, &job);
+    pl_time first = pl_channel_worker_heartbeat(&fake.channel);
+    while (pl_channel_worker_heartbeat(&fake.channel) == first) /* nothing is taken meanwhile */
+        ck_assert_int_lt(pl_clock_mono() - begun, SOON);
+    fake_finished(&fake);
+    ck_assert_uint_eq(fake.log_lines, 20000);
+    ck_assert_uint_gt(fake.room_rings, 20);
+    end();
+}
+END_TEST
+
+/* Many threads wait at once, and dispatches keep the channel thread busy. */
+START_TEST(test_many_threads)
+{
+    enum { SLOTS = 16, JOBS = 400 };
+    begin(own_plugin("behave_threads"),
+          &(struct fake_options){.report_bytes = 16384, .slots = SLOTS});
+    fake_meta(&job, "do", "log");
+    fake_meta(&job, "count", "50");
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        fake_add(&fake, slot, &job);
+    fake_ring(&fake);
+    for (int i = SLOTS; i < JOBS + SLOTS; i++) {
+        uint32_t slot = fake_finished(&fake);
+        ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+        if (i < JOBS)
+            fake_dispatch(&fake, slot, &job);
+    }
+    ck_assert_uint_eq(fake.log_lines, JOBS * 50);
+    ck_assert_uint_gt(fake.room_rings, 20);
+    end();
+}
+END_TEST
+
+int
+main(int argc, char **argv)
+{
+    TCase *tcase = tcase_create("room");
+    tcase_add_test(tcase, test_stream);
+    tcase_add_test(tcase, test_inline_stream);
+    tcase_add_test(tcase, test_channel_thread);
+    tcase_add_test(tcase, test_many_threads);
+    return run_suite(argc, argv, "room", tcase);
+}
