@@ -1,8 +1,8 @@
 /*
  * What travels on a channel's descriptor socket: a body too large for ring and area, as one sealed
  * memfd (F_SEAL_WRITE, SHRINK, GROW, SEAL) by SCM_RIGHTS with this struct as the datagram. Sent
- * before the record that names `key` is published, so it is there when the record is read. Either
- * direction; a receiver drops what no record names.
+ * before the record that names `key` is published, so it is there when the record is read, and in
+ * the order of those records. Either direction; a receiver drops what no record names.
  */
 #ifndef PL_SHM_BODY_FD_H
 #define PL_SHM_BODY_FD_H

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,6 +18,9 @@
 
 /* Results up to this go into the ring beside FINISHED: one copy, no second place to look. */
 #define IN_RING_BYTES 2048u
+
+/* Room in the descriptor socket is an event; this bounds the wait for a socket that lies. */
+#define SOCKET_PATIENCE_MS 2000
 
 /* ---- taking ---- */
 
@@ -359,7 +363,39 @@ pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
 
 /* ---- the end ---- */
 
-/* A sealed memfd of the result, announced by its key. Return: false: the result cannot be sent. */
+/* The supervisor takes a body with the record that names it, so what was added so far has to be
+ * seen. */
+static void
+wait_for_socket(struct pl_exec_host *host)
+{
+    pl_report_publish(host);
+    if (pl_on_channel_thread(host)) {
+        pl_wait_channel(host, PL_WORKER_FD_SOCK, POLLOUT);
+        return;
+    }
+    struct pollfd wait = {.fd = PL_WORKER_FD_SOCK, .events = POLLOUT};
+    (void)poll(&wait, 1, SOCKET_PATIENCE_MS);
+}
+
+/* With body_lock. */
+static bool
+send_body(struct pl_exec_job *job, int fd, size_t bytes, uint64_t *ret_key)
+{
+    struct pl_body_fd body = {.job = job->head.job,
+                              .key = ++job->host->next_key,
+                              .bytes = bytes,
+                              .slot = job->slot,
+                              .generation = job->generation};
+    ssize_t sent;
+    while ((sent = pl_fd_send(PL_WORKER_FD_SOCK, &body, sizeof(body), &fd, 1)) == -EAGAIN)
+        wait_for_socket(job->host);
+    *ret_key = body.key;
+    return sent > 0;
+}
+
+/* A sealed memfd of the result, announced by its key. Return: true with body_lock held until its
+ * record is in the ring, because bodies are taken in the order of their records; false: the result
+ * cannot be sent. */
 static bool
 send_result_fd(struct pl_exec_job *job, const void *data, size_t bytes,
                struct pl_rec_finished *head)
@@ -376,27 +412,18 @@ send_result_fd(struct pl_exec_job *job, const void *data, size_t bytes,
     } else {
         pl_map_close(&job->result_map); /* a writable mapping forbids the seal */
     }
-    pthread_mutex_lock(&job->host->lock);
-    head->memfd_key = ++job->host->next_key;
-    pthread_mutex_unlock(&job->host->lock);
-    struct pl_body_fd body = {.job = job->head.job,
-                              .key = head->memfd_key,
-                              .bytes = bytes,
-                              .slot = job->slot,
-                              .generation = job->generation};
     bool good =
         fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
-    while (good && pl_fd_send(PL_WORKER_FD_SOCK, &body, sizeof(body), &fd, 1) < 0) {
-        if (errno != EAGAIN) {
-            good = false;
-            break;
-        }
-        struct timespec wait = {.tv_nsec = 200000};
-        nanosleep(&wait, NULL);
+    if (good) {
+        pthread_mutex_lock(&job->host->body_lock);
+        good = send_body(job, fd, bytes, &head->memfd_key);
+        if (!good)
+            pthread_mutex_unlock(&job->host->body_lock);
     }
     if (own)
         close(fd);
-    head->result_location = PL_LOCATION_MEMFD;
+    if (good)
+        head->result_location = PL_LOCATION_MEMFD;
     return good;
 }
 
@@ -492,6 +519,8 @@ pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *mes
     bool batch = host->on_channel_thread && pl_on_channel_thread(host);
     struct pl_exec_job done = *job; /* what it holds is freed once its bytes are in the ring */
     pl_report_finished(host, job, parts, 4, !batch);
+    if (head.result_location == PL_LOCATION_MEMFD)
+        pthread_mutex_unlock(&host->body_lock);
     release(host, job, &done);
     if (code == PL_FINISH_FATAL)
         atomic_store_explicit(&host->exiting, true, memory_order_relaxed);

@@ -108,6 +108,47 @@ START_TEST(test_many_threads)
 }
 END_TEST
 
+/* Results that travel by descriptor come in the order of their records. */
+START_TEST(test_bodies_in_order)
+{
+    enum { SLOTS = 16, JOBS = 600 };
+    begin(own_plugin("behave_threads"), &(struct fake_options){.slots = SLOTS});
+    fake_meta(&job, "do", "result");
+    fake_meta(&job, "bytes", "70000");
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        fake_add(&fake, slot, &job);
+    fake_ring(&fake);
+    for (int i = SLOTS; i < JOBS + SLOTS; i++) {
+        uint32_t slot = fake_finished(&fake); /* looks whether the body is that of the record */
+        ck_assert_uint_eq(fake.done.bytes, 70000);
+        if (i < JOBS)
+            fake_dispatch(&fake, slot, &job);
+    }
+    end();
+}
+END_TEST
+
+/* Descriptors fill their socket before the records of their batch are published: those are, so that
+ * the supervisor can take them. */
+START_TEST(test_socket_full)
+{
+    enum { SLOTS = 64 };
+    static char payload[70000];
+    begin(shipped_plugin("echo"), &(struct fake_options){.slots = SLOTS, .socket_bytes = 1});
+    job.payload = payload;
+    job.bytes = sizeof(payload);
+    for (uint32_t slot = 0; slot < SLOTS; slot++)
+        fake_add(&fake, slot, &job);
+    fake_ring(&fake);
+    for (uint32_t i = 0; i < SLOTS; i++) {
+        fake_finished(&fake);
+        ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+        ck_assert_uint_eq(fake.done.bytes, sizeof(payload));
+    }
+    end();
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -116,5 +157,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_inline_stream);
     tcase_add_test(tcase, test_channel_thread);
     tcase_add_test(tcase, test_many_threads);
+    tcase_add_test(tcase, test_bodies_in_order);
+    tcase_add_test(tcase, test_socket_full);
     return run_suite(argc, argv, "room", tcase);
 }
