@@ -268,7 +268,7 @@ dispatch(struct pl_client *client, struct pl_str raw)
 {
     struct pl_rpc_message message;
 
-    if (pl_rpc_decode(raw, &message) != 0)
+    if (pl_rpc_parts(raw, &message) != 0)
         return PL_E_PROTOCOL;
     if (message.kind == PL_RPC_REPLY)
         return dispatch_reply(client, &message);

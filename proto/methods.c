@@ -13,13 +13,42 @@
      .absent = absent_,                                                                            \
      .doc = doc_},
 
+/* The default of a member by its kind; what is no number begins empty. */
+#define INITIAL_NUMBER(name, absent) .name = (absent),
+#define INITIAL_EMPTY(name, absent)
+#define INITIAL_flag                                        INITIAL_EMPTY
+#define INITIAL_u32                                         INITIAL_NUMBER
+#define INITIAL_u64                                         INITIAL_NUMBER
+#define INITIAL_i32                                         INITIAL_NUMBER
+#define INITIAL_i64                                         INITIAL_NUMBER
+#define INITIAL_text                                        INITIAL_EMPTY
+#define INITIAL_bytes                                       INITIAL_EMPTY
+#define INITIAL_uuid                                        INITIAL_EMPTY
+#define INITIAL_state                                       INITIAL_EMPTY
+#define INITIAL_outcome                                     INITIAL_EMPTY
+#define INITIAL_wait                                        INITIAL_EMPTY
+#define INITIAL_priority                                    INITIAL_NUMBER
+#define INITIAL_cost                                        INITIAL_EMPTY
+#define INITIAL_list                                        INITIAL_EMPTY
+#define INITIAL_map                                         INITIAL_EMPTY
+#define INITIAL_any                                         INITIAL_EMPTY
+#define INITIAL_limits                                      INITIAL_EMPTY
+#define INITIAL(type_, kind_, name_, flags_, absent_, doc_) INITIAL_##kind_(name_, absent_)
+
+#define CHECK_NAME(type_, kind_, name_, flags_, absent_, doc_)                                     \
+    _Static_assert(sizeof(#name_) <= PL_FIELD_NAME_BYTES, "the name and its NUL fit");
+
 #define SCHEMA(message)                                                                            \
+    PL_FIELDS_##message(CHECK_NAME, pl_##message)                                                  \
+        const struct pl_##message pl_##message##_initial = {                                       \
+            PL_FIELDS_##message(INITIAL, pl_##message)};                                           \
     static const struct pl_field message##_fields[] = {PL_FIELDS_##message(FIELD, pl_##message)};  \
     _Static_assert(PL_ARRAY_LEN(message##_fields) <= 64, "one bit a field while decoding");        \
     _Static_assert(sizeof(struct pl_##message) <= UINT16_MAX, "offsets have 16 bits");             \
     const struct pl_schema pl_##message##_schema = {                                               \
         .name = #message,                                                                          \
         .field = message##_fields,                                                                 \
+        .initial = &pl_##message##_initial,                                                        \
         .field_count = PL_ARRAY_LEN(message##_fields),                                             \
         .struct_bytes = sizeof(struct pl_##message),                                               \
     };

@@ -33,9 +33,10 @@
         PL_FIELDS_##message(PL_DECLARE_MEMBER, pl_##message)                                       \
     };                                                                                             \
     extern const struct pl_schema pl_##message##_schema;                                           \
+    extern const struct pl_##message pl_##message##_initial;                                       \
     static inline void pl_##message##_init(struct pl_##message *ret_message)                       \
     {                                                                                              \
-        pl_schema_init(&pl_##message##_schema, ret_message);                                       \
+        *ret_message = pl_##message##_initial;                                                     \
     }                                                                                              \
     static inline int pl_##message##_decode(struct pl_str map, struct pl_##message *ret_message,   \
                                             struct pl_rpc_error *error)                            \

@@ -2,89 +2,30 @@
 
 #include <string.h>
 
-uint64_t
-pl_mp_read_number(const uint8_t *data, unsigned bytes)
-{
-    uint64_t value = 0;
-
-    for (unsigned i = 0; i < bytes; i++)
-        value = value << 8 | data[i];
-    return value;
-}
-
-/* 0xc0..0xdf by their low five bits: type, width of a scalar (the number is in the head) and width
- * of a length field. EXT heads carry one type byte more. */
-struct code {
-    uint8_t type;
-    uint8_t scalar_bytes;
-    uint8_t length_bytes;
-    uint8_t fixed_body; /* fixext: the body without a length field */
-};
-
-static const struct code codes[32] = {
-    [0x00] = {PL_MP_NIL, 0, 0, 0},   [0x02] = {PL_MP_BOOL, 0, 0, 0},
-    [0x03] = {PL_MP_BOOL, 0, 0, 0},  [0x04] = {PL_MP_BIN, 0, 1, 0},
-    [0x05] = {PL_MP_BIN, 0, 2, 0},   [0x06] = {PL_MP_BIN, 0, 4, 0},
-    [0x07] = {PL_MP_EXT, 0, 1, 0},   [0x08] = {PL_MP_EXT, 0, 2, 0},
-    [0x09] = {PL_MP_EXT, 0, 4, 0},   [0x0a] = {PL_MP_FLOAT, 4, 0, 0},
-    [0x0b] = {PL_MP_FLOAT, 8, 0, 0}, [0x0c] = {PL_MP_UINT, 1, 0, 0},
-    [0x0d] = {PL_MP_UINT, 2, 0, 0},  [0x0e] = {PL_MP_UINT, 4, 0, 0},
-    [0x0f] = {PL_MP_UINT, 8, 0, 0},  [0x10] = {PL_MP_INT, 1, 0, 0},
-    [0x11] = {PL_MP_INT, 2, 0, 0},   [0x12] = {PL_MP_INT, 4, 0, 0},
-    [0x13] = {PL_MP_INT, 8, 0, 0},   [0x14] = {PL_MP_EXT, 0, 0, 1},
-    [0x15] = {PL_MP_EXT, 0, 0, 2},   [0x16] = {PL_MP_EXT, 0, 0, 4},
-    [0x17] = {PL_MP_EXT, 0, 0, 8},   [0x18] = {PL_MP_EXT, 0, 0, 16},
-    [0x19] = {PL_MP_STR, 0, 1, 0},   [0x1a] = {PL_MP_STR, 0, 2, 0},
-    [0x1b] = {PL_MP_STR, 0, 4, 0},   [0x1c] = {PL_MP_ARRAY, 0, 2, 0},
-    [0x1d] = {PL_MP_ARRAY, 0, 4, 0}, [0x1e] = {PL_MP_MAP, 0, 2, 0},
-    [0x1f] = {PL_MP_MAP, 0, 4, 0},
-};
-
-static int
-check_keys(const struct pl_mp_head *head)
-{
-    return head->type == PL_MP_MAP && head->body > PL_MP_MAP_KEYS_MAX ? PL_MP_E_TOO_MANY : 0;
-}
-
-int
-pl_mp_read_head(const uint8_t *data, size_t len, struct pl_mp_head *ret_head)
-{
-    struct pl_mp_head head = {.head_bytes = 1};
-    uint8_t first;
-
-    if (len == 0)
-        return PL_MP_E_MORE;
-    first = data[0];
-    if (first < 0x80) {
-        head.type = PL_MP_UINT;
-    } else if (first < 0x90) {
-        head.type = PL_MP_MAP;
-        head.body = first & 0x0fu;
-    } else if (first < 0xa0) {
-        head.type = PL_MP_ARRAY;
-        head.body = first & 0x0fu;
-    } else if (first < 0xc0) {
-        head.type = PL_MP_STR;
-        head.body = first & 0x1fu;
-    } else if (first >= 0xe0) {
-        head.type = PL_MP_INT;
-    } else {
-        const struct code *code = &codes[first & 0x1f];
-        if (first == 0xc1)
-            return PL_MP_E_MALFORMED;
-        head.type = (enum pl_mp_type)code->type;
-        head.head_bytes = (uint8_t)(1 + code->scalar_bytes + code->length_bytes +
-                                    (head.type == PL_MP_EXT ? 1 : 0));
-        if (len < head.head_bytes)
-            return PL_MP_E_MORE;
-        head.body = code->length_bytes != 0 ? pl_mp_read_number(data + 1, code->length_bytes)
-                                            : code->fixed_body;
+/* Type, scalar, length, fixed body, and from them the whole head. */
+#define CODE(type, scalar, length, body)                                                           \
+    {                                                                                              \
+        type, scalar, length, body, 1 + (scalar) + (length) + ((type) == PL_MP_EXT ? 1 : 0)        \
     }
-    if (check_keys(&head) != 0)
-        return PL_MP_E_TOO_MANY;
-    *ret_head = head;
-    return 0;
-}
+
+const struct pl_mp_code pl_mp_codes[32] = {
+    [0x00] = CODE(PL_MP_NIL, 0, 0, 0),   [0x02] = CODE(PL_MP_BOOL, 0, 0, 0),
+    [0x03] = CODE(PL_MP_BOOL, 0, 0, 0),  [0x04] = CODE(PL_MP_BIN, 0, 1, 0),
+    [0x05] = CODE(PL_MP_BIN, 0, 2, 0),   [0x06] = CODE(PL_MP_BIN, 0, 4, 0),
+    [0x07] = CODE(PL_MP_EXT, 0, 1, 0),   [0x08] = CODE(PL_MP_EXT, 0, 2, 0),
+    [0x09] = CODE(PL_MP_EXT, 0, 4, 0),   [0x0a] = CODE(PL_MP_FLOAT, 4, 0, 0),
+    [0x0b] = CODE(PL_MP_FLOAT, 8, 0, 0), [0x0c] = CODE(PL_MP_UINT, 1, 0, 0),
+    [0x0d] = CODE(PL_MP_UINT, 2, 0, 0),  [0x0e] = CODE(PL_MP_UINT, 4, 0, 0),
+    [0x0f] = CODE(PL_MP_UINT, 8, 0, 0),  [0x10] = CODE(PL_MP_INT, 1, 0, 0),
+    [0x11] = CODE(PL_MP_INT, 2, 0, 0),   [0x12] = CODE(PL_MP_INT, 4, 0, 0),
+    [0x13] = CODE(PL_MP_INT, 8, 0, 0),   [0x14] = CODE(PL_MP_EXT, 0, 0, 1),
+    [0x15] = CODE(PL_MP_EXT, 0, 0, 2),   [0x16] = CODE(PL_MP_EXT, 0, 0, 4),
+    [0x17] = CODE(PL_MP_EXT, 0, 0, 8),   [0x18] = CODE(PL_MP_EXT, 0, 0, 16),
+    [0x19] = CODE(PL_MP_STR, 0, 1, 0),   [0x1a] = CODE(PL_MP_STR, 0, 2, 0),
+    [0x1b] = CODE(PL_MP_STR, 0, 4, 0),   [0x1c] = CODE(PL_MP_ARRAY, 0, 2, 0),
+    [0x1d] = CODE(PL_MP_ARRAY, 0, 4, 0), [0x1e] = CODE(PL_MP_MAP, 0, 2, 0),
+    [0x1f] = CODE(PL_MP_MAP, 0, 4, 0),
+};
 
 static int64_t
 sign_extend(uint64_t value, unsigned bytes)
@@ -109,9 +50,8 @@ read_float(const uint8_t *data, unsigned bytes)
     return wide;
 }
 
-/* Fills in the number that lies in the head itself. */
-static void
-read_scalar(const uint8_t *data, const struct pl_mp_head *head, struct pl_mp_value *value)
+void
+pl_mp_read_scalar(const uint8_t *data, const struct pl_mp_head *head, struct pl_mp_value *value)
 {
     unsigned bytes = head->head_bytes - 1u;
     int64_t number;
@@ -148,35 +88,17 @@ read_scalar(const uint8_t *data, const struct pl_mp_head *head, struct pl_mp_val
 int
 pl_mp_next(struct pl_mp_reader *reader, struct pl_mp_value *ret_value)
 {
-    size_t left = (size_t)(reader->end - reader->pos);
     struct pl_mp_value value = {0};
-    struct pl_mp_head head;
-    int r = pl_mp_read_head(reader->pos, left, &head);
+    int r = pl_mp_take(reader, &value);
 
-    if (r != 0)
-        return r;
-    left -= head.head_bytes;
-    value.type = head.type;
-    /* An element has at least one byte, a pair two. */
-    if (head.body > left || (head.type == PL_MP_MAP && head.body * 2 > left))
-        return PL_MP_E_MORE;
-    if (head.type == PL_MP_ARRAY || head.type == PL_MP_MAP) {
-        value.count = (uint32_t)head.body;
-        reader->pos += head.head_bytes;
-    } else if (head.type == PL_MP_STR || head.type == PL_MP_BIN || head.type == PL_MP_EXT) {
-        value.bytes.data = (const char *)reader->pos + head.head_bytes;
-        value.bytes.len = (size_t)head.body;
-        reader->pos += head.head_bytes + head.body;
-    } else {
-        read_scalar(reader->pos, &head, &value);
-        reader->pos += head.head_bytes;
-    }
-    *ret_value = value;
-    return 0;
+    if (r == 0)
+        *ret_value = value;
+    return r;
 }
 
-int
-pl_mp_skip(struct pl_mp_reader *reader, unsigned depth, struct pl_str *ret_raw)
+/* A value with values inside: what is still to come at each level is counted, not recursed. */
+static int
+skip_container(struct pl_mp_reader *reader, unsigned depth)
 {
     struct pl_mp_reader at = *reader;
     uint32_t left[PL_MP_DEPTH_MAX + 1];
@@ -190,20 +112,18 @@ pl_mp_skip(struct pl_mp_reader *reader, unsigned depth, struct pl_str *ret_raw)
     for (;;) {
         while (left[level] == 0) {
             if (level == 0) {
-                *ret_raw =
-                    (struct pl_str){(const char *)reader->pos, (size_t)(at.pos - reader->pos)};
                 *reader = at;
                 return 0;
             }
             level--;
         }
-        r = pl_mp_next(&at, &value);
+        r = pl_mp_take(&at, &value);
         if (r != 0)
             return r;
         if (is_map[level] && left[level] % 2 == 0 && value.type != PL_MP_STR)
             return PL_MP_E_MALFORMED;
         left[level]--;
-        if (value.type == PL_MP_ARRAY || value.type == PL_MP_MAP) {
+        if (pl_mp_is_container(value.type)) {
             if (depth + level >= PL_MP_DEPTH_MAX)
                 return PL_MP_E_DEPTH;
             level++;
@@ -211,4 +131,27 @@ pl_mp_skip(struct pl_mp_reader *reader, unsigned depth, struct pl_str *ret_raw)
             left[level] = is_map[level] ? value.count * 2 : value.count;
         }
     }
+}
+
+int
+pl_mp_skip(struct pl_mp_reader *reader, unsigned depth, struct pl_str *ret_raw)
+{
+    const uint8_t *start = reader->pos;
+    struct pl_mp_head head;
+    size_t left = (size_t)(reader->end - start);
+    int r = pl_mp_read_head(start, left, &head);
+
+    if (r != 0)
+        return r;
+    if (pl_mp_is_container(head.type)) {
+        r = skip_container(reader, depth);
+        if (r != 0)
+            return r;
+    } else {
+        if (head.body > left - head.head_bytes)
+            return PL_MP_E_MORE;
+        reader->pos += head.head_bytes + head.body;
+    }
+    *ret_raw = (struct pl_str){(const char *)start, (size_t)(reader->pos - start)};
+    return 0;
 }

@@ -2,37 +2,35 @@
 
 #include "proto/mp_read.h"
 
-#include <limits.h>
-
 /* The first byte of a message: an array of three or four. Anything else will never become one. */
-static int
-check_first(const struct pl_mp_head *head)
+static bool
+may_begin(const struct pl_mp_head *head)
 {
-    return head->type == PL_MP_ARRAY && (head->body == 3 || head->body == 4) ? 0
-                                                                             : PL_MP_E_MALFORMED;
+    return head->type == PL_MP_ARRAY && (head->body == 3 || head->body == 4);
 }
 
 /* Takes one head into account. Return: 0 or why no message can begin like this. */
-static int
+static inline int
 scan_head(struct pl_rpc_scanner *scanner, const struct pl_mp_head *head, size_t max_msg)
 {
-    bool container = head->type == PL_MP_ARRAY || head->type == PL_MP_MAP;
     unsigned depth = scanner->depth;
-    uint64_t values = head->type == PL_MP_MAP ? head->body * 2 : head->body;
+    uint64_t values = head->body;
 
     if (depth == 0) {
-        if (check_first(head) != 0)
+        if (!may_begin(head))
             return PL_MP_E_MALFORMED;
     } else {
         if (scanner->is_map[depth] && scanner->left[depth] % 2 == 0 && head->type != PL_MP_STR)
             return PL_MP_E_MALFORMED;
         scanner->left[depth]--;
     }
+    if (head->type == PL_MP_MAP)
+        values *= 2;
     scanner->pos += head->head_bytes;
     /* What is claimed must fit: bytes of a body, or one byte for each value. */
     if (scanner->pos > max_msg || values > max_msg - scanner->pos)
         return PL_MP_E_TOO_LARGE;
-    if (!container) {
+    if (!pl_mp_is_container(head->type)) {
         scanner->pos += (size_t)head->body;
         return 0;
     }
@@ -61,7 +59,8 @@ pl_rpc_scan(struct pl_rpc_scanner *scanner, const void *data, size_t len, size_t
             if (scanner->pos > len)
                 return PL_MP_E_MORE;
             *ret_bytes = scanner->pos;
-            *scanner = (struct pl_rpc_scanner){0};
+            scanner->pos = 0;
+            scanner->depth = 0;
             return 0;
         }
         if (scanner->pos >= len)
@@ -80,79 +79,105 @@ pl_rpc_scan_wants(const struct pl_rpc_scanner *scanner, size_t len)
     return scanner->pos > len ? scanner->pos - len : 1;
 }
 
-/* [map] or []: one map of parameters, or none. */
-static int
-decode_params(struct pl_str raw, struct pl_str *ret_map)
-{
-    static const char empty[1] = {(char)0x80};
-    struct pl_mp_iter iter;
-    struct pl_str map;
-    int r = pl_mp_list_open(raw, &iter);
+/* ---- the parts of a message: it is whole, so the last part is what is left ---- */
 
-    if (r != 0)
-        return PL_MP_E_MALFORMED;
-    if (iter.count == 0) {
-        *ret_map = (struct pl_str){empty, 1};
-        return 0;
-    }
-    if (iter.count != 1 || !pl_mp_list_next(&iter, &map))
-        return PL_MP_E_MALFORMED;
-    *ret_map = map;
-    return 0;
+static struct pl_str
+rest_of(const struct pl_mp_reader *reader)
+{
+    return (struct pl_str){(const char *)reader->pos, (size_t)(reader->end - reader->pos)};
 }
 
-/* The parts of a message by kind; each is already known to be whole. */
-static int
-decode_parts(const struct pl_str part[4], uint32_t count, struct pl_rpc_message *message)
+static bool
+take_number(struct pl_mp_reader *reader, uint64_t max, uint64_t *ret_number)
 {
-    uint64_t kind, id = 0;
+    struct pl_mp_value value;
 
-    if (pl_mp_get_u64(part[0], &kind) != 0 || kind > PL_RPC_NOTIFY)
-        return PL_MP_E_MALFORMED;
+    if (pl_mp_take(reader, &value) != 0 || value.type != PL_MP_UINT || value.u > max)
+        return false;
+    *ret_number = value.u;
+    return true;
+}
+
+static bool
+take_method(struct pl_mp_reader *reader, struct pl_str *ret_method)
+{
+    struct pl_mp_value value;
+
+    if (pl_mp_take(reader, &value) != 0 || value.type != PL_MP_STR || !pl_mp_is_text(value.bytes))
+        return false;
+    *ret_method = value.bytes;
+    return true;
+}
+
+/* [map] or []: one map of parameters, or none. */
+static bool
+take_params(struct pl_mp_reader *reader, struct pl_str *ret_map)
+{
+    static const char empty[1] = {(char)0x80};
+    struct pl_mp_value list;
+
+    if (pl_mp_take(reader, &list) != 0 || list.type != PL_MP_ARRAY || list.count > 1)
+        return false;
+    *ret_map = list.count == 1 ? rest_of(reader) : (struct pl_str){empty, 1};
+    return true;
+}
+
+/* nil, or [code, message, data]. */
+static bool
+take_error(struct pl_mp_reader *reader, struct pl_str *ret_error)
+{
+    if (pl_mp_skip(reader, 1, ret_error) != 0)
+        return false;
+    if (pl_mp_is_nil(*ret_error))
+        *ret_error = (struct pl_str){0};
+    return true;
+}
+
+static bool
+take_parts(struct pl_mp_reader *reader, struct pl_rpc_message *message)
+{
+    struct pl_mp_value head;
+    uint64_t kind, id;
+
+    if (pl_mp_take(reader, &head) != 0 || head.type != PL_MP_ARRAY ||
+        !take_number(reader, PL_RPC_NOTIFY, &kind))
+        return false;
     message->kind = (enum pl_rpc_kind)kind;
-    if (count != (kind == PL_RPC_NOTIFY ? 3u : 4u))
-        return PL_MP_E_MALFORMED;
-    if (kind == PL_RPC_NOTIFY) {
-        if (pl_mp_get_text(part[1], &message->method) != 0)
-            return PL_MP_E_MALFORMED;
-        return decode_params(part[2], &message->params);
-    }
-    if (pl_mp_get_u64(part[1], &id) != 0 || id > UINT32_MAX)
-        return PL_MP_E_MALFORMED;
+    if (head.count != (kind == PL_RPC_NOTIFY ? 3u : 4u))
+        return false;
+    if (kind == PL_RPC_NOTIFY)
+        return take_method(reader, &message->method) && take_params(reader, &message->params);
+    if (!take_number(reader, UINT32_MAX, &id))
+        return false;
     message->id = (uint32_t)id;
     if (kind == PL_RPC_REPLY) {
-        message->error = pl_mp_is_nil(part[2]) ? (struct pl_str){0} : part[2];
-        message->result = part[3];
-        return 0;
+        if (!take_error(reader, &message->error))
+            return false;
+        message->result = rest_of(reader);
+        return true;
     }
-    if (pl_mp_get_text(part[2], &message->method) != 0)
-        return PL_MP_E_MALFORMED;
-    return decode_params(part[3], &message->params);
+    return take_method(reader, &message->method) && take_params(reader, &message->params);
+}
+
+int
+pl_rpc_parts(struct pl_str raw, struct pl_rpc_message *ret_message)
+{
+    struct pl_mp_reader reader = pl_mp_reader(raw);
+
+    *ret_message = (struct pl_rpc_message){0};
+    return take_parts(&reader, ret_message) ? 0 : PL_MP_E_MALFORMED;
 }
 
 int
 pl_rpc_decode(struct pl_str raw, struct pl_rpc_message *ret_message)
 {
-    struct pl_rpc_message message = {0};
-    struct pl_mp_reader reader = pl_mp_reader(raw);
-    struct pl_str part[4] = {0};
-    struct pl_mp_value head;
-    int r = pl_mp_next(&reader, &head);
+    struct pl_rpc_scanner scanner = {0};
+    size_t bytes;
+    int r = pl_rpc_scan(&scanner, raw.data, raw.len, SIZE_MAX / 2, &bytes);
 
-    if (r != 0)
-        return r;
-    if (head.type != PL_MP_ARRAY || head.count < 3 || head.count > 4)
-        return PL_MP_E_MALFORMED;
-    for (uint32_t i = 0; i < head.count; i++) {
-        r = pl_mp_skip(&reader, 1, &part[i]);
-        if (r != 0)
-            return r;
-    }
-    if (reader.pos != reader.end)
-        return PL_MP_E_MALFORMED;
-    r = decode_parts(part, head.count, &message);
-    *ret_message = message;
-    return r;
+    if (r == 0 && bytes != raw.len)
+        r = PL_MP_E_MALFORMED;
+    return r == 0 ? pl_rpc_parts(raw, ret_message) : r;
 }
 
 void

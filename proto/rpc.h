@@ -6,7 +6,7 @@
  *     notification  [2, method, [params]]
  *
  * First pl_rpc_scan() finds where a message ends in a stream, looking at each byte's header once
- * however it trickles in; then pl_rpc_decode() gives views of its parts; then a decoder of
+ * however it trickles in; then pl_rpc_parts() gives views of its parts; then a decoder of
  * proto/methods.h reads params or result.
  */
 #ifndef PL_PROTO_RPC_H
@@ -23,12 +23,12 @@ enum pl_rpc_kind {
     PL_RPC_NOTIFY = 2,
 };
 
-/* State of one connection's scanner. All zero before the first byte of a message. */
+/* State of one connection's scanner. All zero before the first byte. */
 struct pl_rpc_scanner {
     size_t pos;                         /* the next header; may lie beyond the bytes that came */
     uint32_t left[PL_MP_DEPTH_MAX + 1]; /* values still to come at each level; keys counted */
     uint8_t is_map[PL_MP_DEPTH_MAX + 1];
-    uint8_t depth; /* 0: nothing seen yet */
+    uint8_t depth; /* 0: at the beginning of a message; `left` and `is_map` count up to it */
 };
 
 /**
@@ -60,9 +60,14 @@ struct pl_rpc_message {
     struct pl_str result; /* REPLY: bytes of the result */
 };
 
-/* @raw is exactly one message. Checks the whole structure, so views from it can be walked.
- * Return: 0, or MALFORMED, MORE, DEPTH, TOO_MANY: the peer does not speak the protocol. When the
- * id of a request could be read, ret_message->kind and ->id are set even then, for an answer. */
+/* @raw is what pl_rpc_scan() found to be one message: its structure is not looked at again, only
+ * taken apart. Return: 0, or MALFORMED: not an envelope of this profile. When the id of a request
+ * could be read, ret_message->kind and ->id are set even then, for an answer. */
+int pl_rpc_parts(struct pl_str raw, struct pl_rpc_message *ret_message);
+
+/* Both for bytes that were not scanned: @raw is exactly one message.
+ * Return: 0, or MALFORMED, MORE, DEPTH, TOO_MANY: the peer does not speak the protocol; what was
+ * said of the id counts for MALFORMED alone. */
 int pl_rpc_decode(struct pl_str raw, struct pl_rpc_message *ret_message);
 
 /* ---- errors ---- */

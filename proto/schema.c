@@ -1,19 +1,11 @@
 #include "proto/methods.h"
 
-#include <string.h>
-
-#include "base/assert.h"
+#include "proto/mp_read.h"
 
 static void *
 member(const struct pl_field *field, void *message)
 {
     return (char *)message + field->offset;
-}
-
-static const void *
-const_member(const struct pl_field *field, const void *message)
-{
-    return (const char *)message + field->offset;
 }
 
 /* The integer kinds: how wide the member is and what it may hold. */
@@ -74,82 +66,68 @@ store_number(const struct number_kind *kind, void *at, uint64_t value)
         memcpy(at, &value, sizeof(value));
 }
 
-/* Sign-extended where the kind is signed. */
-static uint64_t
-load_number(const struct number_kind *kind, const void *at)
-{
-    uint64_t wide;
-    uint32_t narrow;
-
-    if (kind->bytes == 8) {
-        memcpy(&wide, at, sizeof(wide));
-        return wide;
-    }
-    memcpy(&narrow, at, sizeof(narrow));
-    return kind->is_unsigned ? narrow : (uint64_t)(int64_t)(int32_t)narrow;
-}
-
 void
 pl_schema_init(const struct pl_schema *schema, void *message)
 {
-    memset(message, 0, schema->struct_bytes);
-    for (unsigned i = 0; i < schema->field_count; i++) {
-        const struct pl_field *field = &schema->field[i];
-        const struct number_kind *kind;
-        if (field->absent == 0)
-            continue;
-        kind = number_kind(field->kind);
-        PL_ASSERT(kind != NULL);
-        store_number(kind, member(field, message), (uint64_t)field->absent);
-    }
+    memcpy(message, schema->initial, schema->struct_bytes);
 }
 
 /* ---- decoding ---- */
 
 static int
-decode_word(unsigned kind, struct pl_str raw, uint64_t *ret_value)
+decode_word(unsigned kind, const struct pl_mp_value *word, int64_t *ret_value)
 {
-    struct pl_str text;
     int value = 0;
     bool known = false;
 
-    if (pl_mp_get_text(raw, &text) != 0)
+    if (word->type != PL_MP_STR || !pl_mp_is_text(word->bytes))
         return PL_MP_E_TYPE;
     if (kind == PL_KIND_state)
-        known = pl_proto_state_parse(text, &value);
+        known = pl_proto_state_parse(word->bytes, &value);
     else if (kind == PL_KIND_outcome)
-        known = pl_proto_outcome_parse(text, &value);
+        known = pl_proto_outcome_parse(word->bytes, &value);
     else if (kind == PL_KIND_wait)
-        known = pl_proto_wait_parse(text, &value);
+        known = pl_proto_wait_parse(word->bytes, &value);
     else if (kind == PL_KIND_priority)
-        known = pl_proto_priority_parse(text, &value);
+        known = pl_proto_priority_parse(word->bytes, &value);
     if (!known)
         return PL_MP_E_RANGE;
-    *ret_value = (uint64_t)value;
+    *ret_value = value;
     return 0;
 }
 
 static int
-decode_number(const struct pl_field *field, struct pl_str raw, void *at)
+decode_u64(const struct pl_mp_value *value, uint64_t *ret_number)
 {
-    const struct number_kind *kind = number_kind(field->kind);
-    uint64_t u;
+    if (value->type != PL_MP_UINT)
+        return value->type == PL_MP_INT ? PL_MP_E_RANGE : PL_MP_E_TYPE;
+    *ret_number = value->u;
+    return 0;
+}
+
+static int
+decode_number(const struct pl_field *field, const struct pl_mp_value *value, void *at)
+{
+    const struct number_kind *kind;
     int64_t i;
     int r;
 
-    if (field->kind == PL_KIND_u64) {
-        r = pl_mp_get_u64(raw, &u);
-        if (r == 0)
-            store_number(kind, at, u);
-        return r;
+    if (field->kind == PL_KIND_u64)
+        return decode_u64(value, at);
+    if (value->type == PL_MP_UINT && value->u <= INT64_MAX) {
+        i = (int64_t)value->u;
+    } else if (value->type == PL_MP_UINT) {
+        return PL_MP_E_RANGE;
+    } else if (value->type == PL_MP_INT) {
+        i = value->i;
+    } else if (field->kind >= PL_KIND_state && field->kind <= PL_KIND_priority) {
+        r = decode_word(field->kind, value, &i);
+        if (r != 0)
+            return r;
+    } else {
+        return PL_MP_E_TYPE;
     }
-    r = pl_mp_get_i64(raw, &i);
-    if (r == PL_MP_E_TYPE && field->kind >= PL_KIND_state && field->kind <= PL_KIND_priority) {
-        r = decode_word(field->kind, raw, &u);
-        i = (int64_t)u;
-    }
-    if (r != 0)
-        return r;
+    kind = number_kind(field->kind);
     /* The default is always legal: -1 says "not given" aloud. */
     if (i != field->absent && (i < kind->min || i > kind->max))
         return PL_MP_E_RANGE;
@@ -224,26 +202,34 @@ decode_container(unsigned kind, struct pl_str raw, struct pl_str *ret_raw)
     return r;
 }
 
+/* A value that lies in one piece: everything but what holds other values. */
 static int
-decode_field(const struct pl_field *field, struct pl_str raw, void *at)
+decode_scalar(const struct pl_field *field, const struct pl_mp_value *value, void *at)
 {
+    struct pl_uuid *id = at;
+
     switch ((enum pl_field_kind)field->kind) {
     case PL_KIND_flag:
-        return pl_mp_get_bool(raw, at);
+        if (value->type != PL_MP_BOOL)
+            return PL_MP_E_TYPE;
+        *(bool *)at = value->boolean;
+        return 0;
     case PL_KIND_text:
-        return pl_mp_get_text(raw, at);
+        if (value->type != PL_MP_STR || !pl_mp_is_text(value->bytes))
+            return PL_MP_E_TYPE;
+        *(struct pl_str *)at = value->bytes;
+        return 0;
     case PL_KIND_bytes:
-        return pl_mp_get_bytes(raw, at);
     case PL_KIND_uuid:
-        return pl_mp_get_uuid(raw, at);
-    case PL_KIND_cost:
-        return decode_cost(raw, at);
-    case PL_KIND_list:
-    case PL_KIND_map:
-    case PL_KIND_any:
-        return decode_container(field->kind, raw, at);
-    case PL_KIND_limits:
-        return pl_rep_limits_decode(raw, at, NULL);
+        if (value->type != PL_MP_STR && value->type != PL_MP_BIN)
+            return PL_MP_E_TYPE;
+        if (field->kind == PL_KIND_bytes)
+            *(struct pl_str *)at = value->bytes;
+        else if (value->bytes.len == sizeof(id->b))
+            memcpy(id->b, value->bytes.data, sizeof(id->b));
+        else if (!pl_uuid_parse(value->bytes.data, value->bytes.len, id))
+            return PL_MP_E_TYPE;
+        return 0;
     case PL_KIND_u32:
     case PL_KIND_u64:
     case PL_KIND_i32:
@@ -252,25 +238,50 @@ decode_field(const struct pl_field *field, struct pl_str raw, void *at)
     case PL_KIND_outcome:
     case PL_KIND_wait:
     case PL_KIND_priority:
-        return decode_number(field, raw, at);
+        return decode_number(field, value, at);
+    case PL_KIND_cost:
+    case PL_KIND_list:
+    case PL_KIND_map:
+    case PL_KIND_any:
+    case PL_KIND_limits:
+        break;
     }
     return PL_MP_E_TYPE;
 }
 
-/* Our own encoder writes in table order, so the search begins behind the last hit. */
-static int
-find_field(const struct pl_schema *schema, struct pl_str key, unsigned *start)
+static bool
+holds_values(unsigned kind)
 {
-    for (unsigned n = 0, i = *start; n < schema->field_count; n++, i++) {
-        if (i >= schema->field_count)
-            i = 0;
-        if (schema->field[i].name_len == key.len &&
-            memcmp(schema->field[i].name, key.data, key.len) == 0) {
-            *start = i + 1;
-            return (int)i;
-        }
+    return kind >= PL_KIND_cost;
+}
+
+static int
+decode_holder(const struct pl_field *field, struct pl_str raw, void *at)
+{
+    if (field->kind == PL_KIND_cost)
+        return decode_cost(raw, at);
+    if (field->kind == PL_KIND_limits)
+        return pl_rep_limits_decode(raw, at, NULL);
+    return decode_container(field->kind, raw, at);
+}
+
+/* Our own encoder writes in table order, so the search begins behind the last hit. */
+static const struct pl_field *
+find_field(const struct pl_schema *schema, struct pl_str key, unsigned start)
+{
+    const struct pl_field *end = schema->field + schema->field_count;
+    const struct pl_field *at = schema->field + start;
+
+    if (key.len == 0)
+        return NULL;
+    for (unsigned n = schema->field_count; n > 0; n--, at++) {
+        if (at == end)
+            at = schema->field;
+        if (at->name_len == key.len && at->name[0] == key.data[0] &&
+            memcmp(at->name, key.data, key.len) == 0)
+            return at;
     }
-    return -1;
+    return NULL;
 }
 
 static int
@@ -319,187 +330,95 @@ is_repeated(struct pl_str *unknown, unsigned *count, struct pl_str key)
     return false;
 }
 
+/* What one map is decoded with. */
+struct decoding {
+    const struct pl_schema *schema;
+    struct pl_mp_reader reader;
+    uint64_t seen;  /* a bit for each field */
+    unsigned start; /* where the next field is looked for first */
+    struct pl_str unknown[PL_MP_MAP_KEYS_MAX];
+    unsigned unknown_count;
+};
+
+/* The value behind a known key. */
+static int
+decode_value(struct decoding *d, const struct pl_field *field, void *at, struct pl_rpc_error *error)
+{
+    struct pl_mp_value value;
+    struct pl_str raw;
+    int r;
+
+    if (d->reader.pos < d->reader.end && *d->reader.pos == 0xc0 && field->flags != PL_FIELD_R) {
+        d->reader.pos++;
+        return 0; /* many languages send a nil for what is not set */
+    }
+    if (holds_values(field->kind)) {
+        r = pl_mp_skip(&d->reader, 1, &raw);
+        if (r != 0)
+            return refuse_map(error, r);
+        r = decode_holder(field, raw, at);
+    } else {
+        r = pl_mp_take(&d->reader, &value);
+        if (r == PL_MP_E_MORE || r == PL_MP_E_MALFORMED)
+            return refuse_map(error, r);
+        if (r == 0)
+            r = decode_scalar(field, &value, at);
+    }
+    return r == 0 ? 0 : refuse(error, field, r);
+}
+
+/* One pair. */
+static int
+decode_pair(struct decoding *d, void *message, struct pl_rpc_error *error)
+{
+    const struct pl_field *field;
+    struct pl_mp_value key;
+    struct pl_str raw;
+    unsigned index;
+    int r = pl_mp_take(&d->reader, &key);
+
+    if (r == 0 && key.type != PL_MP_STR)
+        r = PL_MP_E_MALFORMED;
+    if (r != 0)
+        return refuse_map(error, r);
+    field = find_field(d->schema, key.bytes, d->start);
+    if (field == NULL) {
+        r = pl_mp_skip(&d->reader, 1, &raw);
+        if (r == 0 && is_repeated(d->unknown, &d->unknown_count, key.bytes))
+            r = PL_MP_E_DUPLICATE;
+        return r == 0 ? 0 : refuse_map(error, r);
+    }
+    index = (unsigned)(field - d->schema->field);
+    if ((d->seen >> index & 1) != 0)
+        return refuse(error, field, PL_MP_E_DUPLICATE);
+    d->seen |= UINT64_C(1) << index;
+    d->start = index + 1;
+    return decode_value(d, field, member(field, message), error);
+}
+
 int
 pl_schema_decode(const struct pl_schema *schema, struct pl_str map, void *ret_message,
                  struct pl_rpc_error *error)
 {
-    struct pl_mp_reader reader = pl_mp_reader(map);
-    struct pl_str unknown[PL_MP_MAP_KEYS_MAX];
-    unsigned unknown_count = 0, start = 0;
-    struct pl_mp_value head, key;
-    struct pl_str raw;
-    uint64_t seen = 0;
-    int r = pl_mp_next(&reader, &head);
+    struct decoding d; /* not cleared: what is unknown is rare */
+    struct pl_mp_value head;
+    int r;
 
+    d.schema = schema;
+    d.reader = pl_mp_reader(map);
+    d.seen = 0;
+    d.start = 0;
+    d.unknown_count = 0;
+    r = pl_mp_take(&d.reader, &head);
     if (r == 0 && head.type != PL_MP_MAP)
         r = PL_MP_E_TYPE;
     if (r != 0)
         return refuse_map(error, r);
     pl_schema_init(schema, ret_message);
     for (uint32_t i = 0; i < head.count; i++) {
-        int index;
-        r = pl_mp_next(&reader, &key);
-        if (r == 0 && key.type != PL_MP_STR)
-            r = PL_MP_E_MALFORMED;
-        if (r == 0)
-            r = pl_mp_skip(&reader, 1, &raw);
+        r = decode_pair(&d, ret_message, error);
         if (r != 0)
-            return refuse_map(error, r);
-        index = find_field(schema, key.bytes, &start);
-        if (index < 0) {
-            if (is_repeated(unknown, &unknown_count, key.bytes))
-                return refuse_map(error, PL_MP_E_DUPLICATE);
-            continue;
-        }
-        if ((seen >> index & 1) != 0)
-            return refuse(error, &schema->field[index], PL_MP_E_DUPLICATE);
-        seen |= UINT64_C(1) << index;
-        if (pl_mp_is_nil(raw) && schema->field[index].flags != PL_FIELD_R)
-            continue; /* many languages send a nil for what is not set */
-        r = decode_field(&schema->field[index], raw, member(&schema->field[index], ret_message));
-        if (r != 0)
-            return refuse(error, &schema->field[index], r);
+            return r;
     }
-    return check_required(schema, seen, error);
-}
-
-/* ---- encoding ---- */
-
-static bool
-is_set(const struct pl_field *field, const void *at)
-{
-    const struct number_kind *kind;
-
-    if (field->kind == PL_KIND_flag)
-        return *(const bool *)at;
-    if (field->kind == PL_KIND_uuid)
-        return !pl_uuid_is_null(at);
-    if (field->kind == PL_KIND_cost)
-        return ((const struct pl_req_cost *)at)->count != 0;
-    if (field->kind == PL_KIND_limits)
-        return true;
-    kind = number_kind(field->kind);
-    if (kind != NULL)
-        return load_number(kind, at) != (uint64_t)field->absent;
-    return ((const struct pl_str *)at)->data != NULL;
-}
-
-static void
-encode_cost_value(struct pl_mp_writer *writer, const struct pl_req_cost_item *item)
-{
-    if (item->count <= 1) {
-        pl_mp_put_u64(writer, item->units);
-        return;
-    }
-    pl_mp_put_map(writer, 2);
-    pl_mp_put_text(writer, PL_STR("units"));
-    pl_mp_put_u64(writer, item->units);
-    pl_mp_put_text(writer, PL_STR("count"));
-    pl_mp_put_u64(writer, item->count);
-}
-
-static void
-encode_cost(struct pl_mp_writer *writer, const struct pl_req_cost *cost)
-{
-    PL_ASSERT(cost->count <= PL_REQ_COST_MAX);
-    if (cost->count == 1 && cost->item[0].kind.len == 0) {
-        pl_mp_put_u64(writer, cost->item[0].units);
-        return;
-    }
-    pl_mp_put_map(writer, cost->count);
-    for (uint32_t i = 0; i < cost->count; i++) {
-        pl_mp_put_text(writer, cost->item[i].kind);
-        encode_cost_value(writer, &cost->item[i]);
-    }
-}
-
-/* A field that is always sent, but has no bytes: the empty value of its kind. */
-static void
-encode_raw(struct pl_mp_writer *writer, unsigned kind, const struct pl_str *raw)
-{
-    if (raw->data != NULL)
-        pl_mp_put_raw(writer, *raw);
-    else if (kind == PL_KIND_list)
-        pl_mp_put_list(writer, 0);
-    else if (kind == PL_KIND_map)
-        pl_mp_put_map(writer, 0);
-    else
-        pl_mp_put_nil(writer);
-}
-
-static void
-encode_number(struct pl_mp_writer *writer, unsigned kind, const void *at)
-{
-    const struct number_kind *number = number_kind(kind);
-    uint64_t value = load_number(number, at);
-
-    if (number->is_unsigned)
-        pl_mp_put_u64(writer, value);
-    else
-        pl_mp_put_i64(writer, (int64_t)value);
-}
-
-static void
-encode_field(struct pl_mp_writer *writer, const struct pl_field *field, const void *at)
-{
-    const struct pl_str *str = at;
-
-    switch ((enum pl_field_kind)field->kind) {
-    case PL_KIND_flag:
-        pl_mp_put_bool(writer, *(const bool *)at);
-        break;
-    case PL_KIND_text:
-        pl_mp_put_text(writer, *str);
-        break;
-    case PL_KIND_bytes:
-        pl_mp_put_bytes(writer, str->data, str->len);
-        break;
-    case PL_KIND_uuid:
-        pl_mp_put_uuid(writer, at);
-        break;
-    case PL_KIND_cost:
-        encode_cost(writer, at);
-        break;
-    case PL_KIND_list:
-    case PL_KIND_map:
-    case PL_KIND_any:
-        encode_raw(writer, field->kind, str);
-        break;
-    case PL_KIND_limits:
-        pl_rep_limits_encode(writer, at);
-        break;
-    case PL_KIND_u32:
-    case PL_KIND_u64:
-    case PL_KIND_i32:
-    case PL_KIND_i64:
-    case PL_KIND_state:
-    case PL_KIND_outcome:
-    case PL_KIND_wait:
-    case PL_KIND_priority:
-        encode_number(writer, field->kind, at);
-        break;
-    }
-}
-
-void
-pl_schema_encode(const struct pl_schema *schema, struct pl_mp_writer *writer, const void *message)
-{
-    uint64_t sent = 0;
-    uint32_t count = 0;
-
-    for (unsigned i = 0; i < schema->field_count; i++) {
-        const struct pl_field *field = &schema->field[i];
-        if (field->flags != PL_FIELD_O || is_set(field, const_member(field, message))) {
-            sent |= UINT64_C(1) << i;
-            count++;
-        }
-    }
-    pl_mp_put_map(writer, count);
-    for (unsigned i = 0; i < schema->field_count; i++) {
-        const struct pl_field *field = &schema->field[i];
-        if ((sent >> i & 1) == 0)
-            continue;
-        pl_mp_put_text(writer, (struct pl_str){field->name, field->name_len});
-        encode_field(writer, field, const_member(field, message));
-    }
+    return check_required(schema, d.seen, error);
 }

@@ -69,8 +69,10 @@ enum pl_field_kind {
 
 struct pl_schema;
 
+#define PL_FIELD_NAME_BYTES 24 /* with NUL */
+
 struct pl_field {
-    const char *name;
+    char name[PL_FIELD_NAME_BYTES]; /* in place and padded, so that writing it is a fixed copy */
     uint8_t name_len;
     uint8_t kind; /* enum pl_field_kind */
     uint8_t flags;
@@ -82,6 +84,7 @@ struct pl_field {
 struct pl_schema {
     const char *name;
     const struct pl_field *field;
+    const void *initial; /* the struct with every member at its default */
     uint16_t field_count;
     uint16_t struct_bytes;
 };

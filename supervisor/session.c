@@ -239,7 +239,7 @@ drain_input(struct pl_supervisor *sup, struct pl_session *session)
         struct pl_str raw = {.data = (const char *)session->in.data + session->in.start,
                              .len = bytes};
         struct pl_rpc_message message;
-        outcome = pl_rpc_decode(raw, &message);
+        outcome = pl_rpc_parts(raw, &message);
         if (outcome != PL_MP_OK) {
             refuse_peer(sup, session, outcome);
             return;

@@ -50,7 +50,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (r != 0)
         return 0;
     PL_ASSERT(bytes <= size);
-    if (pl_rpc_decode((struct pl_str){(const char *)data, bytes}, &message) != 0)
+    if (pl_rpc_parts((struct pl_str){(const char *)data, bytes}, &message) != 0)
         return 0;
     decode_all(message.kind == PL_RPC_REPLY ? message.result : message.params);
     if (message.error.len != 0)
