@@ -6,18 +6,27 @@
 
 #include <stdint.h>
 
+/* Without a loop, compilers make one store of them. */
 static inline void
 pl_put_le32(uint8_t *p, uint32_t v)
 {
-    for (int i = 0; i < 4; i++)
-        p[i] = (uint8_t)(v >> (8 * i) & 0xff);
+    p[0] = (uint8_t)(v & 0xff);
+    p[1] = (uint8_t)(v >> 8 & 0xff);
+    p[2] = (uint8_t)(v >> 16 & 0xff);
+    p[3] = (uint8_t)(v >> 24);
 }
 
 static inline void
 pl_put_le64(uint8_t *p, uint64_t v)
 {
-    pl_put_le32(p, (uint32_t)(v & UINT32_MAX));
-    pl_put_le32(p + 4, (uint32_t)(v >> 32));
+    p[0] = (uint8_t)(v & 0xff);
+    p[1] = (uint8_t)(v >> 8 & 0xff);
+    p[2] = (uint8_t)(v >> 16 & 0xff);
+    p[3] = (uint8_t)(v >> 24 & 0xff);
+    p[4] = (uint8_t)(v >> 32 & 0xff);
+    p[5] = (uint8_t)(v >> 40 & 0xff);
+    p[6] = (uint8_t)(v >> 48 & 0xff);
+    p[7] = (uint8_t)(v >> 56);
 }
 
 static inline uint32_t

@@ -1,34 +1,50 @@
 #include "record/tlv.h"
 
+#include "record/bytes.h"
 #include "record/job.h"
 
 #define TEXT_MAX 65535u
 
+/* Head of a small field with its number: tag, length, 8 bytes of which the length counts. */
+#define INT_ROOM (2u + 8u)
+
 struct writer {
     uint8_t *at;
-    size_t left;
+    const uint8_t *end;
     int failed; /* first outcome that stopped us */
 };
 
 struct reader {
     const uint8_t *at;
-    size_t left;
+    const uint8_t *end;
 };
 
 /* Writing. After a failure everything is skipped, so that callers check once, at the end. */
 
 static void
+fail(struct writer *w, int outcome)
+{
+    if (!w->failed)
+        w->failed = outcome;
+    w->end = w->at; /* nothing fits any more */
+}
+
+static inline bool
+has_room(struct writer *w, size_t bytes)
+{
+    if ((size_t)(w->end - w->at) >= bytes)
+        return true;
+    fail(w, PL_RECORD_E_SHORT);
+    return false;
+}
+
+static inline void
 put(struct writer *w, const void *data, size_t len)
 {
-    if (w->failed || len == 0)
+    if (len == 0 || !has_room(w, len))
         return;
-    if (len > w->left) {
-        w->failed = PL_RECORD_E_SHORT;
-        return;
-    }
     __builtin_memcpy(w->at, data, len);
     w->at += len;
-    w->left -= len;
 }
 
 static size_t
@@ -60,19 +76,37 @@ varint_len(uint64_t value)
 static void
 put_tag(struct writer *w, uint8_t tag, uint64_t len)
 {
+    if (len <= 127 && (size_t)(w->end - w->at) >= 2) {
+        w->at[0] = tag;
+        w->at[1] = (uint8_t)len;
+        w->at += 2;
+        return;
+    }
     put(w, &tag, 1);
     put_varint(w, len);
 }
 
-static void
+static size_t
+int_bytes(uint64_t value)
+{
+    return (71u - (size_t)__builtin_clzll(value)) / 8;
+}
+
+static inline void
 put_int(struct writer *w, uint8_t tag, uint64_t value)
 {
-    uint8_t bytes[8];
-    size_t n = 0;
-    for (; value != 0; value >>= 8)
-        bytes[n++] = (uint8_t)(value & 0xff);
-    if (n == 0)
+    if (value == 0)
         return;
+    size_t n = int_bytes(value);
+    if ((size_t)(w->end - w->at) >= INT_ROOM) {
+        w->at[0] = tag;
+        w->at[1] = (uint8_t)n;
+        pl_put_le64(w->at + 2, value);
+        w->at += 2 + n;
+        return;
+    }
+    uint8_t bytes[8];
+    pl_put_le64(bytes, value);
     put_tag(w, tag, n);
     put(w, bytes, n);
 }
@@ -80,16 +114,16 @@ put_int(struct writer *w, uint8_t tag, uint64_t value)
 static void
 check_text(struct writer *w, struct pl_str text)
 {
-    if (!w->failed && text.len > TEXT_MAX)
-        w->failed = PL_RECORD_E_INVALID;
+    if (text.len > TEXT_MAX)
+        fail(w, PL_RECORD_E_INVALID);
 }
 
 static void
 put_text(struct writer *w, uint8_t tag, struct pl_str text)
 {
-    check_text(w, text);
     if (text.len == 0)
         return;
+    check_text(w, text);
     put_tag(w, tag, text.len);
     put(w, text.data, text.len);
 }
@@ -121,7 +155,7 @@ put_array(struct writer *w, const struct pl_tlv_field *field, const uint8_t *obj
     const void *array = object + field->offset;
     uint32_t count = *(const uint32_t *)(const void *)(object + field->count_offset);
     if (count > field->max) {
-        w->failed = w->failed ? w->failed : PL_RECORD_E_INVALID;
+        fail(w, PL_RECORD_E_INVALID);
         return;
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -136,7 +170,7 @@ put_array(struct writer *w, const struct pl_tlv_field *field, const uint8_t *obj
     }
 }
 
-static void
+static inline void
 put_field(struct writer *w, const struct pl_tlv_field *field, const uint8_t *object)
 {
     const void *value = object + field->offset;
@@ -149,7 +183,7 @@ put_field(struct writer *w, const struct pl_tlv_field *field, const uint8_t *obj
         break;
     case PL_TLV_TIME:
         if (*(const int64_t *)value < 0)
-            w->failed = w->failed ? w->failed : PL_RECORD_E_INVALID;
+            fail(w, PL_RECORD_E_INVALID);
         else
             put_int(w, field->tag, (uint64_t) * (const int64_t *)value);
         break;
@@ -178,22 +212,36 @@ int
 pl_tlv_encode(const struct pl_tlv_field *table, size_t fields, const void *object, uint8_t *buf,
               size_t max, size_t *ret_len)
 {
-    struct writer w = {.at = buf, .left = max};
+    struct writer w = {.at = buf, .end = buf + max};
     for (size_t i = 0; i < fields; i++)
         put_field(&w, &table[i], object);
     if (w.failed)
         return w.failed;
-    *ret_len = max - w.left;
+    *ret_len = (size_t)(w.at - buf);
     return 0;
 }
 
 /* Reading: every byte may be anything. */
 
+static struct reader
+reader_of(struct pl_str bytes)
+{
+    const uint8_t *at = (const uint8_t *)bytes.data;
+    return (struct reader){.at = at, .end = at == NULL ? NULL : at + bytes.len};
+}
+
+static size_t
+left(const struct reader *r)
+{
+    return (size_t)(r->end - r->at);
+}
+
 static int
-get_varint(struct reader *r, uint64_t *ret_value)
+get_long_varint(struct reader *r, uint64_t *ret_value)
 {
     uint64_t value = 0;
-    for (size_t i = 0; i < r->left; i++) {
+    size_t left = (size_t)(r->end - r->at);
+    for (size_t i = 0; i < left; i++) {
         uint8_t byte = r->at[i];
         if (i == 9 && byte > 1)
             return PL_RECORD_E_INVALID; /* over 64 bits */
@@ -203,30 +251,38 @@ get_varint(struct reader *r, uint64_t *ret_value)
         if (byte == 0 && i > 0)
             return PL_RECORD_E_INVALID; /* there is a shorter encoding */
         r->at += i + 1;
-        r->left -= i + 1;
         *ret_value = value;
         return 0;
     }
     return PL_RECORD_E_SHORT;
 }
 
-static struct pl_str
+static inline int
+get_varint(struct reader *r, uint64_t *ret_value)
+{
+    if (r->at < r->end && *r->at < 128) {
+        *ret_value = *r->at++;
+        return 0;
+    }
+    return get_long_varint(r, ret_value);
+}
+
+static inline struct pl_str
 take(struct reader *r, size_t len)
 {
     struct pl_str text = {.data = (const char *)r->at, .len = len};
     r->at += len;
-    r->left -= len;
     return text;
 }
 
-static int
+static inline int
 parse_int(struct pl_str value, unsigned bytes_max, uint64_t *ret_value)
 {
     if (value.len == 0 || value.len > bytes_max || value.data[value.len - 1] == 0)
         return PL_RECORD_E_INVALID;
     uint64_t v = 0;
-    for (size_t i = 0; i < value.len; i++)
-        v |= (uint64_t)(uint8_t)value.data[i] << (8 * i);
+    for (size_t i = value.len; i > 0; i--)
+        v = v << 8 | (uint8_t)value.data[i - 1];
     *ret_value = v;
     return 0;
 }
@@ -234,26 +290,26 @@ parse_int(struct pl_str value, unsigned bytes_max, uint64_t *ret_value)
 static int
 parse_cost(struct pl_str value, struct pl_job_cost *ret_cost)
 {
-    struct reader r = {.at = (const uint8_t *)value.data, .left = value.len};
+    struct reader r = reader_of(value);
     uint64_t units, count;
     if (get_varint(&r, &units) != 0 || get_varint(&r, &count) != 0 || count > UINT32_MAX ||
-        r.left > TEXT_MAX)
+        left(&r) > TEXT_MAX)
         return PL_RECORD_E_INVALID;
     *ret_cost = (struct pl_job_cost){.units = units, .count = (uint32_t)count};
-    ret_cost->kind = take(&r, r.left);
+    ret_cost->kind = take(&r, left(&r));
     return 0;
 }
 
 static int
 parse_pair(struct pl_str value, struct pl_job_pair *ret_pair)
 {
-    struct reader r = {.at = (const uint8_t *)value.data, .left = value.len};
+    struct reader r = reader_of(value);
     uint64_t key_len;
-    if (get_varint(&r, &key_len) != 0 || key_len > r.left || key_len > TEXT_MAX ||
-        r.left - key_len > TEXT_MAX)
+    if (get_varint(&r, &key_len) != 0 || key_len > left(&r) || key_len > TEXT_MAX ||
+        left(&r) - key_len > TEXT_MAX)
         return PL_RECORD_E_INVALID;
     ret_pair->key = take(&r, (size_t)key_len);
-    ret_pair->value = take(&r, r.left);
+    ret_pair->value = take(&r, left(&r));
     return 0;
 }
 
@@ -281,7 +337,7 @@ get_element(const struct pl_tlv_field *field, struct pl_str value, uint8_t *obje
     return parse_uuid(value, (struct pl_uuid *)array + i);
 }
 
-static int
+static inline int
 get_field(const struct pl_tlv_field *field, struct pl_str value, uint8_t *object)
 {
     void *out = object + field->offset;
@@ -326,30 +382,34 @@ is_array(const struct pl_tlv_field *field)
            field->kind == PL_TLV_PAIRS;
 }
 
+/* A tag that is not where ascending tags could be: known, so out of order, or of a newer build. */
+static int
+refuse_tag(const struct pl_tlv_field *table, size_t before, uint8_t tag)
+{
+    for (size_t k = 0; k < before; k++)
+        if (table[k].tag == tag)
+            return PL_RECORD_E_INVALID;
+    return PL_RECORD_E_UNKNOWN;
+}
+
 int
 pl_tlv_decode(const struct pl_tlv_field *table, size_t fields, struct pl_str body, void *object)
 {
-    struct reader r = {.at = (const uint8_t *)body.data, .left = body.len};
+    struct reader r = reader_of(body);
     size_t next = 0; /* tags ascend: what is before this one cannot come any more */
-    while (r.left > 0) {
-        uint8_t tag = *r.at;
-        r.at++;
-        r.left--;
+    while (r.at < r.end) {
+        uint8_t tag = *r.at++;
         uint64_t len;
         int outcome = get_varint(&r, &len);
         if (outcome != 0)
             return outcome;
-        if (len > r.left)
+        if (len > left(&r))
             return PL_RECORD_E_SHORT;
         size_t i = next;
         while (i < fields && table[i].tag < tag)
             i++;
-        if (i == fields || table[i].tag != tag) {
-            for (size_t k = 0; k < next; k++)
-                if (table[k].tag == tag)
-                    return PL_RECORD_E_INVALID;
-            return PL_RECORD_E_UNKNOWN;
-        }
+        if (i == fields || table[i].tag != tag)
+            return refuse_tag(table, next, tag);
         next = is_array(&table[i]) ? i : i + 1;
         outcome = get_field(&table[i], take(&r, (size_t)len), object);
         if (outcome != 0)
