@@ -6,10 +6,12 @@
  * seed and the same events give the same bytes everywhere.
  *
  * Use: format a zeroed region, send CONFIG_POOL / CONFIG_LANE / CONFIG_GROUP for all, CONFIG_DONE,
- * RESTORE_JOB for what the log knows, RESTORED. Only then are submits taken and jobs started. From
- * then on: collect events, pl_core_step() each, perform its actions, and send a TICK no later than
- * pl_core_deadline() says. Actions are orders, in order; the core believes them done only when the
- * answering event arrives (START -> STARTED, FINISHED; KILL -> WORKER_GONE; PERSIST -> PERSISTED).
+ * RESTORE_JOB for what the log knows, RESTORED (between them, for an adoption: WORKER_READY for the
+ * workers that live, RESTORE_RUNNING for what they run, FINISHED for what they ended). Only then
+ * are submits taken and jobs started. From then on: collect events, pl_core_step() each, perform
+ * its actions, and send a TICK no later than pl_core_deadline() says. Actions are orders, in order;
+ * the core believes them done only when the answering event arrives (START -> STARTED, FINISHED;
+ * KILL -> WORKER_GONE; PERSIST -> PERSISTED).
  *
  * One writer: the process that steps. Observers in other processes attach to a read-only mapping
  * and use the functions marked [observer]; every job and run record carries a sequence word.
@@ -244,6 +246,15 @@ struct pl_spec {
     uint64_t body;    /* the host's own, handed back in views */
 };
 
+/* RESTORE_RUNNING: where the attempt runs. */
+struct pl_restore_run {
+    struct pl_ref worker;                      /* READY or DRAINING, of the job's pool */
+    uint32_t slot;                             /* idle */
+    pl_time started;                           /* mono; the time-out counts from here */
+    pl_time stamp;                             /* the worker's own, 0: none yet */
+    uint32_t device_mask[PL_COST_ENTRIES_MAX]; /* as START said; what is missing is made up for */
+};
+
 /* A job out of the log. RESTORE_JOB is never refused for queue depth, deadline, cost or state of
  * the pool: what was accepted stays accepted (an overdue deadline ends it after RESTORED). */
 struct pl_restore {
@@ -252,7 +263,8 @@ struct pl_restore {
     uint32_t attempt;    /* attempts started so far */
     uint16_t retries;    /* of them, retries by policy */
     uint8_t crashes;
-    pl_time retry_delay; /* > 0: comes back RETRYING, due after this */
+    pl_time retry_delay;       /* > 0: comes back RETRYING, due after this */
+    struct pl_restore_run run; /* RESTORE_RUNNING only */
 };
 
 /* Why a job ended, or why it is being stopped. Numbers are stored; never reuse one. */
@@ -285,21 +297,26 @@ enum pl_reason {
 /* ---- events ------------------------------------------------------------------------------ */
 
 enum pl_event_kind {
-    PL_EV_TICK = 1,       /* time went on */
-    PL_EV_CONFIG_POOL,    /* by name: new or changed; reply.index. The same again is a no-op */
-    PL_EV_CONFIG_LANE,    /* by (pool, name); reply.index (lane indices count over all pools) */
-    PL_EV_CONFIG_GROUP,   /* by (pool, name); reply.index */
-    PL_EV_REMOVE_POOL,    /* .index; refused with CONFLICT while jobs, or workers, remain */
-    PL_EV_REMOVE_LANE,    /* .index; refused with CONFLICT while jobs remain */
-    PL_EV_REMOVE_GROUP,   /* .index; refused with CONFLICT while workers remain */
-    PL_EV_CONFIG_DONE,    /* the configuration is whole: dispatch what now may start */
-    PL_EV_POOL_STATE,     /* .pool_state: pause, resume, drain, disable */
-    PL_EV_LANE_PAUSE,     /* .lane_pause */
-    PL_EV_RESTORE_JOB,    /* .restore; only before RESTORED */
-    PL_EV_RESTORED,       /* restoring ended; submits are taken and jobs start from now on */
-    PL_EV_SUBMIT,         /* .submit; the answer is out->reply */
-    PL_EV_PERSISTED,      /* .job: its SUBMIT record is durable (PL_POOL_DURABLE) */
-    PL_EV_PERSIST_FAILED, /* .job: it will not be; the job is withdrawn: ENDED, FAILED */
+    PL_EV_TICK = 1,        /* time went on */
+    PL_EV_CONFIG_POOL,     /* by name: new or changed; reply.index. The same again is a no-op */
+    PL_EV_CONFIG_LANE,     /* by (pool, name); reply.index (lane indices count over all pools) */
+    PL_EV_CONFIG_GROUP,    /* by (pool, name); reply.index */
+    PL_EV_REMOVE_POOL,     /* .index; refused with CONFLICT while jobs, or workers, remain */
+    PL_EV_REMOVE_LANE,     /* .index; refused with CONFLICT while jobs remain */
+    PL_EV_REMOVE_GROUP,    /* .index; refused with CONFLICT while workers remain */
+    PL_EV_CONFIG_DONE,     /* the configuration is whole: dispatch what now may start */
+    PL_EV_POOL_STATE,      /* .pool_state: pause, resume, drain, disable */
+    PL_EV_LANE_PAUSE,      /* .lane_pause */
+    PL_EV_RESTORE_JOB,     /* .restore; only before RESTORED */
+    PL_EV_RESTORE_RUNNING, /* .restore with .run; likewise: it runs, as attempt number `attempt`, on
+                            * a worker that was made READY before. Nothing is sent; what it holds is
+                            * taken even where it no longer fits. HELD, run_at and retry_delay do
+                            * not count. FINISHED, STARTED, CANCEL and WORKER_GONE may follow before
+                            * RESTORED; time-outs wait for it */
+    PL_EV_RESTORED,        /* restoring ended; submits are taken and jobs start from now on */
+    PL_EV_SUBMIT,          /* .submit; the answer is out->reply */
+    PL_EV_PERSISTED,       /* .job: its SUBMIT record is durable (PL_POOL_DURABLE) */
+    PL_EV_PERSIST_FAILED,  /* .job: it will not be; the job is withdrawn: ENDED, FAILED */
     PL_EV_CANCEL,       /* .cancel: waiting -> ENDED now; running -> ASK_STOP; twice is harmless */
     PL_EV_HOLD,         /* .job: queued, delayed or retrying -> held; others INVALID */
     PL_EV_RELEASE,      /* .job: held -> queued (or delayed while run_at lies ahead) */
@@ -353,7 +370,8 @@ struct pl_event {
         } lane_pause;
         struct {
             struct pl_ref job;
-            uint32_t reason; /* enum pl_reason: CLIENT, DISCONNECT, SHUTDOWN, ADMIN, PREEMPTED */
+            uint32_t reason; /* enum pl_reason: CLIENT, DISCONNECT, SHUTDOWN, ADMIN, PREEMPTED;
+                              * TIMEOUT when it was decided before an adoption */
             uint32_t who;    /* uid */
         } cancel;
         struct {

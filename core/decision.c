@@ -29,7 +29,8 @@ pl_decision_record(struct pl_core *core, const struct pl_event *ev)
     d->now_mono = ev->now_mono;
     d->now_boot = ev->now_boot;
     core->header->decision_end++;
-    if (ev->kind != PL_EV_SUBMIT && ev->kind != PL_EV_RESTORE_JOB) {
+    if (ev->kind != PL_EV_SUBMIT && ev->kind != PL_EV_RESTORE_JOB &&
+        ev->kind != PL_EV_RESTORE_RUNNING) {
         _Static_assert(sizeof(ev->finished) <= sizeof(d->plain), "events fit");
         __builtin_memcpy(d->plain, &ev->finished, sizeof(ev->finished));
         return;
@@ -66,7 +67,8 @@ pl_core_decision_at(const struct pl_core *core, uint32_t n, struct pl_event *ret
         return PL_CORE_E_NONE;
     const struct pl_decision *d = decision_at(core, core->header->decision_end - count + n);
     struct pl_event ev = {.kind = d->kind, .now_mono = d->now_mono, .now_boot = d->now_boot};
-    if (d->kind == PL_EV_SUBMIT || d->kind == PL_EV_RESTORE_JOB) {
+    if (d->kind == PL_EV_SUBMIT || d->kind == PL_EV_RESTORE_JOB ||
+        d->kind == PL_EV_RESTORE_RUNNING) {
         *ret_restore = d->restore;
         ret_restore->spec.type = pl_core_string(core, d->type);
         ret_restore->spec.tenant = pl_core_string(core, d->tenant);

@@ -297,8 +297,8 @@ run_begin(struct pl_core *core, const struct pl_pick *pick, const struct pl_cost
     return index;
 }
 
-static pl_time
-attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lane, const struct pl_job *job)
+pl_time
+pl_attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lane, const struct pl_job *job)
 {
     if (job->timeout != 0)
         return pl_timeout_unpack(job->timeout);
@@ -328,7 +328,7 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
     job->pos = index;
     pl_job_state_in(core, pool, lane, job, PL_JOB_RUNNING);
     pl_word_close(&job->word);
-    timeout = attempt_timeout(pool, lane, job);
+    timeout = pl_attempt_timeout(pool, lane, job);
     if (timeout > 0)
         pl_run_timer_set(core, pl_own_run(core, index), now + timeout);
     pl_stat_started(&pool->stat, &lane->stat, waited);

@@ -646,6 +646,8 @@ enum pl_pick_result pl_pick_next(const struct pl_core *core, struct pl_pool *poo
                                  struct pl_pick *ret_pick);
 void pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick);
 void pl_dispatch_all(struct pl_core *core);
+pl_time pl_attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lane,
+                           const struct pl_job *job); /* 0: none */
 bool pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool,
                       const struct pl_lane *lane, uint64_t mask, bool solo, uint32_t *ret_worker);
 void pl_worker_list(struct pl_core *core, uint32_t index); /* recompute its place */
@@ -668,6 +670,7 @@ struct pl_worker *pl_worker_get(const struct pl_core *core, struct pl_ref ref);
 
 int pl_submit(struct pl_core *core, const struct pl_spec *spec);
 int pl_restore_job(struct pl_core *core, const struct pl_restore *restore);
+int pl_restore_running(struct pl_core *core, const struct pl_restore *restore); /* adopt.c */
 int pl_config_pool(struct pl_core *core, const struct pl_pool_config *cfg);
 int pl_config_lane(struct pl_core *core, const struct pl_lane_config *cfg);
 int pl_config_group(struct pl_core *core, const struct pl_group_config *cfg);

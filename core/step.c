@@ -307,6 +307,8 @@ apply(struct pl_core *core, const struct pl_event *ev)
         return lane_pause(core, ev);
     case PL_EV_RESTORE_JOB:
         return pl_restore_job(core, ev->restore);
+    case PL_EV_RESTORE_RUNNING:
+        return pl_restore_running(core, ev->restore);
     case PL_EV_SUBMIT:
         return pl_submit(core, ev->submit);
     case PL_EV_CANCEL:

@@ -32,6 +32,7 @@ run(uint64_t seed, uint64_t steps, bool large, bool verbose, struct sim_counts *
     ret_sum->starts += c->starts;
     ret_sum->ended += c->ended;
     ret_sum->crashes += c->crashes;
+    ret_sum->adopted += c->adopted;
     ret_sum->restarts += c->restarts - c->episodes;
     for (uint32_t i = 0; i < 8; i++)
         ret_sum->outcome[i] += c->outcome[i];
@@ -54,11 +55,11 @@ static void
 report(const struct sim_counts *sum)
 {
     printf("sim: %llu steps, %llu checked whole, %llu accepted, %llu refused, %llu starts, "
-           "%llu worker crashes, %llu supervisor crashes\n",
+           "%llu worker crashes, %llu supervisor crashes, %llu adopted while running\n",
            (unsigned long long)sum->steps, (unsigned long long)sum->checks,
            (unsigned long long)sum->accepted, (unsigned long long)sum->refused,
            (unsigned long long)sum->starts, (unsigned long long)sum->crashes,
-           (unsigned long long)sum->restarts);
+           (unsigned long long)sum->restarts, (unsigned long long)sum->adopted);
     printf("sim: ended %llu:", (unsigned long long)sum->ended);
     for (uint32_t o = 1; o < 8; o++)
         printf(" %s %llu", pl_core_outcome_text(o), (unsigned long long)sum->outcome[o]);
@@ -96,7 +97,7 @@ main(int argc, char **argv)
     for (uint64_t s = 1000; sum.steps < steps; s++)
         run(s, steps / 20 + 1, s % 8 == 7, false, &sum);
     report(&sum);
-    if (sum.crashes == 0 || sum.restarts == 0 || sum.refused == 0)
+    if (sum.crashes == 0 || sum.restarts == 0 || sum.refused == 0 || sum.adopted == 0)
         return fprintf(stderr, "sim: no faults were met: the simulation proves nothing\n"), 1;
     return 0;
 }

@@ -129,12 +129,21 @@ sim_oracle_start(struct sim *sim, const struct pl_action *action)
 }
 
 void
+sim_oracle_adopt(struct sim *sim, const struct sim_job *job)
+{
+    sim->lane_running[job->spec.lane]++;
+    charge(sim, job, true);
+    sim->counts.adopted++;
+}
+
+void
 sim_oracle_release(struct sim *sim, uint32_t index)
 {
     struct sim_job *job = &sim->job[index];
     if (!job->running)
         sim_fail(sim, "job %u gives back what it does not hold", index);
     job->running = false;
+    job->settled = false;
     sim->lane_running[job->spec.lane]--;
     charge(sim, job, false);
 }
@@ -178,6 +187,7 @@ sim_oracle_ended(struct sim *sim, const struct pl_action *action)
         sim_fail(sim, "job %u must not end %s (reason %u)", n,
                  pl_core_outcome_text(action->outcome), action->reason);
     job->outcome = action->outcome;
+    job->settled = true;
     sim->counts.ended++;
     sim->counts.outcome[action->outcome & 7]++;
 }

@@ -1,9 +1,11 @@
 /*
- * The supervisor dies; the next one makes a new region and fills it from the log alone.
+ * The supervisor dies; the next one makes a new region and fills it from the log, and from what the
+ * workers that live say they run.
  *
- * Old worker trees end first. What was running comes back with its attempt number; a decided
- * cancel is honoured; what must not run twice ends as interrupted. A record whose PERSIST had not
- * been performed is gone, and nobody had been told.
+ * What ran on a worker that is gone comes back with its attempt number; what must not run twice
+ * ends as interrupted then. Whatever lives goes on, and is started nowhere else; a stop that was
+ * decided is decided again. A record whose PERSIST had not been performed is gone, and nobody had
+ * been told.
  */
 #include "tests/sim/sim.h"
 
@@ -50,6 +52,18 @@ format(struct sim *sim)
         sim_fail(sim, "format refused");
 }
 
+/* It runs nowhere. */
+static void
+settle_lost(struct sim_job *job)
+{
+    if (!job->outcome && job->logged && job->stop_cancel)
+        job->outcome = PL_OUTCOME_CANCELLED;
+    else if (!job->outcome && (job->spec.flags & PL_SPEC_AT_MOST_ONCE) && job->attempt > 0)
+        job->outcome = PL_OUTCOME_FAILED;
+    job->stop_stage = 0;
+    job->stop_cancel = false;
+}
+
 /* What the log says about jobs that need no engine any more. */
 static void
 settle_log(struct sim *sim)
@@ -62,19 +76,47 @@ settle_log(struct sim *sim)
             job->logged = true; /* it reached the disk, only nobody heard */
         job->persisting = false;
         job->ref = PL_REF_NULL;
-        if (!job->outcome && job->logged && job->running && job->stop_cancel)
-            job->outcome = PL_OUTCOME_CANCELLED;
-        else if (!job->outcome && (job->spec.flags & PL_SPEC_AT_MOST_ONCE) && job->attempt > 0)
-            job->outcome = PL_OUTCOME_FAILED;
-        job->running = false;
         job->shown = false; /* observers see a new epoch */
-        job->stop_stage = 0;
-        job->stop_cancel = false;
+        if (!job->running)
+            settle_lost(job);
         if (job->told && !job->logged)
             sim_fail(sim, "job %u was acknowledged and is not in the log", i);
         if (job->outcome || !job->logged)
             job->used = false;
     }
+}
+
+/* A stop that was decided, from the log or from the word in the worker's channel. */
+static void
+stop_again(struct sim *sim, struct sim_job *job)
+{
+    bool cancel = job->stop_cancel;
+    if (job->stop_stage == 0)
+        return;
+    job->stop_stage = 0;
+    struct pl_event ev = {.kind = PL_EV_CANCEL, .cancel = {.job = job->ref}};
+    ev.cancel.reason = cancel ? PL_REASON_CLIENT : PL_REASON_TIMEOUT;
+    if (sim_step_rc(sim, &ev) != PL_CORE_OK)
+        sim_fail(sim, "job %u: the stop of an adopted run was refused", (unsigned)job->spec.body);
+    if (sim->removed && job->stop_stage == 0) { /* nobody heard: still decided */
+        job->stop_stage = 1;
+        job->stop_cancel = cancel;
+    }
+}
+
+static void
+adopt_run(struct sim *sim, const struct sim_job *job, struct pl_restore *restore)
+{
+    const struct sim_slot *slot = &sim->worker[job->worker].slot[job->slot];
+    restore->run = (struct pl_restore_run){
+        .worker = {job->worker, sim->worker[job->worker].gen},
+        .slot = job->slot,
+        .started = job->started_at,
+        .stamp = slot->started ? job->started_at : 0,
+    };
+    memcpy(restore->run.device_mask, job->device_mask, sizeof(restore->run.device_mask));
+    if (slot->job != (uint32_t)job->spec.body || slot->attempt != job->attempt)
+        sim_fail(sim, "job %u runs and its worker does not know", (unsigned)job->spec.body);
 }
 
 static void
@@ -96,11 +138,20 @@ restore_one(struct sim *sim, struct sim_job *job)
         restore.retry_delay = job->retry_due > sim->mono ? job->retry_due - sim->mono : 1;
     job->retry_due = job->retry_due > 0 ? sim->mono + restore.retry_delay : 0;
     struct pl_event ev = {.kind = PL_EV_RESTORE_JOB, .restore = &restore};
+    if (job->running) {
+        ev.kind = PL_EV_RESTORE_RUNNING;
+        adopt_run(sim, job, &restore);
+        sim_oracle_adopt(sim, job);
+    }
     if (sim_step_rc(sim, &ev) != PL_CORE_OK)
         sim_fail(sim, "RESTORE_JOB of job %u refused: %s", (unsigned)job->spec.body,
                  sim->out.reply.what ? sim->out.reply.what : "");
     if (!sim->removed && pl_core_job_find(&sim->core, &job->spec.id, &job->ref) != PL_CORE_OK)
         sim_fail(sim, "job %u is not found after its restore", (unsigned)job->spec.body);
+    if (job->running && !sim->removed) {
+        sim->worker[job->worker].slot[job->slot].ref = job->ref;
+        stop_again(sim, job);
+    }
 }
 
 /* In the order of the log: by arrival, while records of the world are in any order. */
@@ -132,7 +183,10 @@ sim_restart(struct sim *sim)
         sim->serving = false;
         sim->counts.restarts++;
         sim_trace(sim, "---- a new supervisor");
-        sim_worker_reset(sim);
+        if (sim->job_count > 0)
+            sim_worker_survive(sim);
+        else
+            sim_worker_reset(sim);
         settle_log(sim);
         memset(sim->used, 0, sizeof(sim->used));
         memset(sim->used_device, 0, sizeof(sim->used_device));
@@ -144,7 +198,9 @@ sim_restart(struct sim *sim)
         /* Dying while restoring happens too. */
         sim->crash_after = sim_chance(sim, 50) && !sim->calm ? 1 + sim_below(sim, 30) : 0;
         sim_config_send(sim);
+        sim_worker_adopt(sim);
         restore_jobs(sim);
+        sim_worker_settle(sim);
         struct pl_event ev = {.kind = PL_EV_RESTORED};
         sim->serving = true;
         sim_step(sim, &ev);

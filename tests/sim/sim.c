@@ -105,6 +105,7 @@ waits_again(struct sim *sim, struct sim_job *job, const struct pl_action *action
     if (job->retry_due && action->delay_ns < 0)
         sim_fail(sim, "job %u: negative delay", (unsigned)action->body);
     job->stop_stage = 0;
+    job->settled = true;
 }
 
 static void

@@ -4,7 +4,8 @@
  * One process, no thread, no clock of the machine: a seed decides everything. The world keeps its
  * own books (what was started, finished, logged, ended) from actions and events alone and compares
  * them with the core after every step. A supervisor crash throws the region away, between two steps
- * or between two actions of one step; a fresh region is filled from the simulated log.
+ * or between two actions of one step; a fresh region is filled from the simulated log, and the
+ * workers that live are adopted with what they run.
  *
  * Everything returns nothing: a broken rule prints seed, step and the last events, and exits with
  * status 1 (sim_fail).
@@ -78,6 +79,7 @@ struct sim_job {
     uint8_t outcome;     /* ENDED seen */
     uint8_t finish_sent; /* enum pl_result of the live attempt's FINISHED */
     bool forgotten;
+    bool settled; /* the log knows how the last attempt ended */
     pl_time persist_at;
     pl_time retry_due; /* mono, 0: none */
     pl_time started_at;
@@ -92,6 +94,7 @@ struct sim_job {
 
 struct sim_counts {
     uint64_t steps, submits, accepted, refused, starts, ended, crashes, restarts, episodes, checks;
+    uint64_t adopted; /* jobs that ran on while the supervisor changed */
     uint64_t outcome[8];
 };
 
@@ -159,11 +162,15 @@ void sim_worker_crash(struct sim *sim, uint32_t worker);
 void sim_worker_spawn(struct sim *sim);
 pl_time sim_worker_next(struct sim *sim, uint32_t *ret_worker);
 void sim_worker_event(struct sim *sim, uint32_t worker);
-void sim_worker_reset(struct sim *sim); /* every tree has ended, the supervisor is new */
+void sim_worker_reset(struct sim *sim);   /* every tree has ended, the supervisor is new */
+void sim_worker_survive(struct sim *sim); /* before a restart: who lives on, and who does not */
+void sim_worker_adopt(struct sim *sim);   /* WORKER_READY for those that live or just died */
+void sim_worker_settle(struct sim *sim);  /* what ended or was drained meanwhile; then RESTORED */
 
 /* oracle.c: the books and the rules */
 void sim_oracle_start(struct sim *sim, const struct pl_action *action);
 void sim_oracle_release(struct sim *sim, uint32_t job);
+void sim_oracle_adopt(struct sim *sim, const struct sim_job *job);
 void sim_oracle_ended(struct sim *sim, const struct pl_action *action);
 void sim_oracle_event(struct sim *sim, const struct pl_action *action);
 void sim_oracle_step(struct sim *sim);

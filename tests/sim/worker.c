@@ -135,6 +135,41 @@ sim_worker_next(struct sim *sim, uint32_t *ret_worker)
     return first;
 }
 
+static void
+forget_slots(struct sim *sim, struct sim_worker *worker)
+{
+    for (uint32_t s = 0; s < SIM_SLOTS; s++) {
+        if (worker->slot[s].job != PL_INDEX_NONE)
+            sim->job[worker->slot[s].job].running = false;
+        worker->slot[s].job = PL_INDEX_NONE;
+    }
+    worker->state = SIM_W_NONE;
+}
+
+/* The guard may have to fall back on ending a tree, or all. */
+void
+sim_worker_survive(struct sim *sim)
+{
+    bool none = !sim->calm && sim_chance(sim, 200);
+    for (uint32_t w = 0; w < sim->worker_count; w++) {
+        struct sim_worker *worker = &sim->worker[w];
+        if (none || (!sim->calm && sim_chance(sim, 50)))
+            forget_slots(sim, worker);
+        else if (!sim->calm && sim_chance(sim, 50))
+            sim_worker_crash(sim, w); /* while nobody looked */
+    }
+}
+
+/* The supervisor died before the log had this end: the ring, or the guard, still tells it. */
+static void
+keep_end(struct sim *sim, uint32_t w, uint32_t s, const struct sim_slot *slot)
+{
+    if (!sim->removed || slot->job == PL_INDEX_NONE || sim->job[slot->job].settled)
+        return;
+    sim->worker[w].slot[s] = *slot;
+    sim->job[slot->job].running = true;
+}
+
 static struct pl_ref
 worker_ref(const struct sim *sim, uint32_t w)
 {
@@ -165,6 +200,8 @@ gone(struct sim *sim, uint32_t w)
     ev.worker_gone.worker = worker_ref(sim, w);
     ev.worker_gone.cause = worker->cause;
     sim_trace(sim, "gone w%u cause %u", w, worker->cause);
+    struct sim_slot before[SIM_SLOTS];
+    memcpy(before, worker->slot, sizeof(before));
     for (uint32_t s = 0; s < worker->slots; s++) {
         if (worker->slot[s].job != PL_INDEX_NONE)
             sim_oracle_release(sim, worker->slot[s].job);
@@ -173,6 +210,10 @@ gone(struct sim *sim, uint32_t w)
     worker->state = SIM_W_NONE;
     if (sim_step_rc(sim, &ev) != PL_CORE_OK)
         sim_fail(sim, "WORKER_GONE refused");
+    for (uint32_t s = 0; s < worker->slots; s++)
+        keep_end(sim, w, s, &before[s]);
+    if (sim->removed)
+        worker->state = SIM_W_EXITED;
 }
 
 static void
@@ -219,6 +260,7 @@ send_finished(struct sim *sim, uint32_t w, uint32_t s)
         if (sim_step_rc(sim, &ev) == PL_CORE_OK)
             sim_fail(sim, "FINISHED was taken twice");
     }
+    keep_end(sim, w, s, &slot);
 }
 
 static void
@@ -254,6 +296,41 @@ sim_worker_event(struct sim *sim, uint32_t w)
                 slot_event(sim, w, s);
             return;
         }
+}
+
+void
+sim_worker_adopt(struct sim *sim)
+{
+    for (uint32_t w = 0; w < sim->worker_count && !sim->removed; w++) {
+        struct sim_worker *worker = &sim->worker[w];
+        if (worker->state != SIM_W_READY && worker->state != SIM_W_EXITED)
+            continue;
+        struct pl_event ev = {.kind = PL_EV_WORKER_READY};
+        ev.worker_ready.worker = worker_ref(sim, w);
+        ev.worker_ready.group = worker->group;
+        ev.worker_ready.slots = worker->slots;
+        sim_trace(sim, "adopt w%u", w);
+        if (sim_step_rc(sim, &ev) != PL_CORE_OK)
+            sim_fail(sim, "WORKER_READY of a worker that lives was refused");
+    }
+}
+
+/* Before RESTORED: results that lie ready are taken, nothing may be given to those that end. */
+void
+sim_worker_settle(struct sim *sim)
+{
+    for (uint32_t w = 0; w < sim->worker_count && !sim->removed; w++) {
+        struct sim_worker *worker = &sim->worker[w];
+        if (worker->state == SIM_W_EXITED || (worker->state == SIM_W_READY && worker->draining)) {
+            struct pl_event ev = {.kind = PL_EV_WORKER_DRAIN, .worker = worker_ref(sim, w)};
+            if (sim_step_rc(sim, &ev) != PL_CORE_OK)
+                sim_fail(sim, "WORKER_DRAIN of an adopted worker refused");
+        }
+        for (uint32_t s = 0; s < worker->slots && worker->state == SIM_W_READY; s++)
+            if (!sim->removed && worker->slot[s].job != PL_INDEX_NONE &&
+                worker->slot[s].plan == SIM_PLAN_FINISH && worker->slot[s].at <= sim->mono)
+                send_finished(sim, w, s);
+    }
 }
 
 void
