@@ -58,7 +58,7 @@ enum pl_record_outcome {
 #define PL_RECORD_ALIGN       8u
 #define PL_RECORD_BODY_MAX    0x7fffff00u /* bytes of a body */
 #define PL_RECORD_COPIED      1u          /* flag: moved by compaction, keeps its lsn */
-#define PL_RECORD_DEAD_LETTER 2u          /* flag of FINISH: the SUBMIT stays with it */
+#define PL_RECORD_DEAD_LETTER 2u          /* FINISH: the SUBMIT stays; ACK: the dead letter goes */
 #define PL_RECORD_DURABLE     4u          /* flag: of a durable pool, the store has it too */
 #define PL_RECORD_WALL_MS_MAX 0xffffffffffffLL
 

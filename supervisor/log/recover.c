@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "parkinglot/status.h"
 #include "record/bytes.h"
+#include "record/facts.h"
 #include "supervisor/log/memlog.h"
 
 #define HEAD_BYTES sizeof(struct pl_memlog_chunk_head)
@@ -22,21 +23,15 @@ struct image {
     uint32_t epoch;
 };
 
-/* What is known of a job so far: of each kind of fact the latest. */
+/* What is known of a job so far. */
 struct facts {
-    struct pl_recovered_job job; /* first: the array is compacted in place into pl_recovery.jobs */
-    uint64_t retry_lsn;
-    uint64_t hold_lsn;
-    uint64_t release_lsn;
-    uint64_t cancel_lsn;
-    uint64_t ack_lsn;
-    uint32_t start_attempt;
-    uint32_t retry_attempt;
-    uint32_t start_crashes;
-    uint32_t retry_crashes;
+    struct pl_uuid id;
+    uint64_t submit_location;
+    uint64_t finish_location;
+    struct pl_facts known;
 };
-_Static_assert(sizeof(struct pl_recovered_job) <= 112, "see recover.h");
-_Static_assert(sizeof(struct facts) <= 168, "see recover.h");
+_Static_assert(sizeof(struct pl_recovered_job) <= sizeof(struct facts), "compacted in place");
+_Static_assert(sizeof(struct facts) <= 144, "see recover.h");
 
 struct state {
     struct facts *facts;
@@ -57,7 +52,7 @@ index_grow(struct state *s)
     if (!index)
         return -ENOMEM;
     for (size_t i = 0; i < s->count; i++) {
-        size_t at = (size_t)pl_uuid_hash(&s->facts[i].job.id) & (size - 1);
+        size_t at = (size_t)pl_uuid_hash(&s->facts[i].id) & (size - 1);
         while (index[at] != 0)
             at = (at + 1) & (size - 1);
         index[at] = (uint32_t)(i + 1);
@@ -79,7 +74,7 @@ facts_of(struct state *s, const struct pl_uuid *id, struct facts **ret_facts)
     size_t at = (size_t)pl_uuid_hash(id) & (s->index_size - 1);
     for (; s->index[at] != 0; at = (at + 1) & (s->index_size - 1)) {
         struct facts *facts = &s->facts[s->index[at] - 1];
-        if (pl_uuid_equal(&facts->job.id, id)) {
+        if (pl_uuid_equal(&facts->id, id)) {
             *ret_facts = facts;
             return 0;
         }
@@ -96,114 +91,38 @@ facts_of(struct state *s, const struct pl_uuid *id, struct facts **ret_facts)
     }
     struct facts *facts = &s->facts[s->count];
     memset(facts, 0, sizeof(*facts));
-    facts->job.id = *id;
+    facts->id = *id;
     s->index[at] = (uint32_t)++s->count;
     *ret_facts = facts;
     return 0;
 }
 
-/* One record. Each kind keeps its latest lsn, so neither order nor repetition matters. */
-
-static bool
-is_later(struct state *s, uint64_t lsn, uint64_t *known)
-{
-    if (lsn == *known)
-        s->report.duplicates++;
-    if (lsn <= *known)
-        return false;
-    *known = lsn;
-    return true;
-}
-
+/* Of two copies the one in the newer chunk: the older may be about to go. */
 static void
-apply_start(struct state *s, struct facts *f, const struct pl_record_view *view)
+note_location(int outcome, uint64_t location, uint64_t *known)
 {
-    struct pl_job_note note;
-    if (pl_job_note_decode(view->body, &note) != 0) {
-        s->report.unknown_records++;
-        note = (struct pl_job_note){.flags = 0};
-    }
-    f->start_attempt = view->head.attempt;
-    f->start_crashes = note.crashes;
-}
-
-static void
-apply_retry(struct state *s, struct facts *f, const struct pl_record_view *view)
-{
-    struct pl_job_note note;
-    if (pl_job_note_decode(view->body, &note) != 0) {
-        s->report.unknown_records++;
-        note = (struct pl_job_note){.flags = 0};
-    }
-    f->job.not_before_boot_ns = note.not_before_boot_ns;
-    f->job.not_before_wall_ms = note.not_before_wall_ms;
-    f->retry_crashes = note.crashes;
-    f->job.front = (note.flags & PL_NOTE_FRONT) != 0;
-    bool refund = (note.flags & PL_NOTE_REFUND) != 0 && view->head.attempt > 0;
-    f->retry_attempt = view->head.attempt - (refund ? 1 : 0);
-}
-
-static void
-apply_cancel(struct state *s, struct facts *f, const struct pl_record_view *view)
-{
-    struct pl_job_note note;
-    if (pl_job_note_decode(view->body, &note) == 0 && note.outcome > 0 && note.outcome < 256)
-        f->job.cancel_outcome = (uint8_t)note.outcome;
-    else
-        s->report.unknown_records++;
+    if (outcome == PL_FACTS_NEW || (outcome == PL_FACTS_SAME && location > *known))
+        *known = location;
 }
 
 static int
 apply(struct state *s, const struct pl_record_view *view, uint64_t location)
 {
-    const struct pl_record *head = &view->head;
-    if (pl_uuid_is_null(&head->job)) {
+    if (pl_uuid_is_null(&view->head.job) || view->head.lsn == 0) {
         s->report.unknown_records++;
         return 0;
     }
     struct facts *f;
-    int r = facts_of(s, &head->job, &f);
+    int r = facts_of(s, &view->head.job, &f);
     if (r < 0)
         return r;
-    switch ((enum pl_record_type)head->type) {
-    case PL_RECORD_SUBMIT:
-        /* Of two copies the one in the newer chunk: the older may be about to go. */
-        if (is_later(s, head->lsn, &f->job.submit_lsn) ||
-            (head->lsn == f->job.submit_lsn && location > f->job.submit_location))
-            f->job.submit_location = location;
-        break;
-    case PL_RECORD_FINISH:
-        if (is_later(s, head->lsn, &f->job.finish_lsn) ||
-            (head->lsn == f->job.finish_lsn && location > f->job.finish_location))
-            f->job.finish_location = location;
-        break;
-    case PL_RECORD_START:
-        if (is_later(s, head->lsn, &f->job.start_lsn))
-            apply_start(s, f, view);
-        break;
-    case PL_RECORD_RETRY:
-        if (is_later(s, head->lsn, &f->retry_lsn))
-            apply_retry(s, f, view);
-        break;
-    case PL_RECORD_CANCEL:
-        if (is_later(s, head->lsn, &f->cancel_lsn))
-            apply_cancel(s, f, view);
-        break;
-    case PL_RECORD_HOLD:
-        is_later(s, head->lsn, &f->hold_lsn);
-        break;
-    case PL_RECORD_RELEASE:
-        is_later(s, head->lsn, &f->release_lsn);
-        break;
-    case PL_RECORD_ACK:
-        is_later(s, head->lsn, &f->ack_lsn);
-        break;
-    case PL_RECORD_NONE:
-    case PL_RECORD_CHUNK_DROP:
-    case PL_RECORD_EPOCH:
-    case PL_RECORD_POOL:
-        break;
-    }
+    int outcome = pl_facts_apply(&f->known, view);
+    s->report.duplicates += outcome == PL_FACTS_SAME;
+    s->report.unknown_records += outcome == PL_FACTS_UNREAD;
+    if (view->head.type == PL_RECORD_SUBMIT)
+        note_location(outcome, location, &f->submit_location);
+    if (view->head.type == PL_RECORD_FINISH)
+        note_location(outcome, location, &f->finish_location);
     return 0;
 }
 
@@ -377,12 +296,11 @@ image_of(const struct image *chunks, size_t count, uint64_t number)
 
 /* How it was submitted: held, or not before a time. */
 static void
-read_spec(const struct image *chunks, size_t count, struct pl_recovered_job *job,
-          struct pl_job_spec *spec)
+read_spec(const struct image *chunks, size_t count, uint64_t location, struct pl_job_spec *spec)
 {
-    const struct image *chunk = image_of(chunks, count, job->submit_location >> 32);
+    const struct image *chunk = image_of(chunks, count, location >> 32);
     PL_ASSERT(chunk);
-    const uint8_t *at = chunk->base + (job->submit_location & UINT32_MAX);
+    const uint8_t *at = chunk->base + (location & UINT32_MAX);
     struct pl_record head;
     uint32_t body_len;
     pl_record_peek(at, &head, &body_len);
@@ -392,67 +310,56 @@ read_spec(const struct image *chunks, size_t count, struct pl_recovered_job *job
 }
 
 static void
-decide_live(struct facts *f, const struct pl_job_spec *spec)
+decide_live(const struct facts *f, const struct pl_job_spec *spec, struct pl_recovered_job *job)
 {
-    struct pl_recovered_job *job = &f->job;
-    uint64_t life = job->submit_lsn;
-    bool started = job->start_lsn > life;
-    bool retried = f->retry_lsn > life;
-    bool running = started && job->start_lsn > f->retry_lsn;
-    bool changed = f->hold_lsn > life || f->release_lsn > life;
-    bool held = changed ? f->hold_lsn > f->release_lsn : (spec->flags & PL_SUBMIT_HELD) != 0;
-    job->finish_location = job->finish_lsn = 0;
-    job->start_lsn = started ? job->start_lsn : 0;
-    job->attempts = running ? f->start_attempt : retried ? f->retry_attempt : 0;
-    uint32_t start_crashes = started ? f->start_crashes : 0;
-    uint32_t retry_crashes = retried ? f->retry_crashes : 0;
-    job->crashes = start_crashes > retry_crashes ? start_crashes : retry_crashes;
-    if (!retried) {
-        job->front = false;
-        job->not_before_boot_ns = running ? 0 : spec->run_at_boot_ns;
-        job->not_before_wall_ms = running ? 0 : spec->run_at_wall_ms;
-    }
-    /* Work that was logged behind a stop says that the stop did not end the job. */
-    if (f->cancel_lsn <= life || f->cancel_lsn < f->retry_lsn || f->cancel_lsn < job->start_lsn)
-        job->cancel_outcome = 0;
-    bool waits = job->not_before_boot_ns != 0 || job->not_before_wall_ms != 0;
-    if (running)
-        job->state = PL_JOB_RUNNING;
-    else if (held)
-        job->state = PL_JOB_HELD;
-    else if (waits)
-        job->state = retried ? PL_JOB_RETRYING : PL_JOB_DELAYED;
-    else
-        job->state = PL_JOB_QUEUED;
+    struct pl_facts_now now;
+    pl_facts_now(&f->known, spec, &now);
+    job->start_lsn = now.start_lsn;
+    job->not_before_boot_ns = now.not_before_boot_ns;
+    job->not_before_wall_ms = now.not_before_wall_ms;
+    job->attempts = now.attempts;
+    job->crashes = now.crashes;
+    job->state = now.state;
+    job->cancel_outcome = now.cancel_outcome;
+    job->front = now.front;
 }
 
 static void
-decide_ended(struct facts *f)
+decide_ended(const struct facts *f, struct pl_recovered_job *job)
 {
-    struct pl_recovered_job *job = &f->job;
+    job->finish_location = f->finish_location;
+    job->finish_lsn = f->known.finish_lsn;
+    job->start_lsn = f->known.start_lsn;
+    job->not_before_boot_ns = f->known.not_before_boot_ns;
+    job->not_before_wall_ms = f->known.not_before_wall_ms;
+    job->cancel_outcome = f->known.cancel_outcome;
+    job->front = f->known.retry_front;
     job->state = PL_JOB_ENDED;
-    job->attempts = job->start_lsn > f->retry_lsn ? f->start_attempt : f->retry_attempt;
+    job->attempts = pl_facts_attempts(&f->known);
 }
 
 /* Return: whether the job is part of the answer. */
 static bool
-decide(struct state *s, struct facts *f, const struct image *chunks, size_t count,
-       struct pl_job_spec *spec)
+decide(struct state *s, const struct facts *f, const struct image *chunks, size_t count,
+       struct pl_job_spec *spec, struct pl_recovered_job *ret_job)
 {
-    struct pl_recovered_job *job = &f->job;
-    if (f->ack_lsn > job->submit_lsn && f->ack_lsn > job->finish_lsn)
-        return false;
-    if (job->finish_location != 0 && job->finish_lsn > job->submit_lsn) {
-        decide_ended(f);
+    *ret_job = (struct pl_recovered_job){
+        .id = f->id, .submit_location = f->submit_location, .submit_lsn = f->known.submit_lsn};
+    switch (pl_facts_verdict(&f->known)) {
+    case PL_FACTS_LIVES:
+        read_spec(chunks, count, f->submit_location, spec);
+        decide_live(f, spec, ret_job);
         return true;
-    }
-    if (job->submit_location == 0) {
+    case PL_FACTS_ENDED:
+        decide_ended(f, ret_job);
+        return true;
+    case PL_FACTS_ORPHAN:
         s->report.orphans++;
         return false;
+    case PL_FACTS_GONE:
+        break;
     }
-    read_spec(chunks, count, job, spec);
-    decide_live(f, spec);
-    return true;
+    return false;
 }
 
 static int
@@ -471,12 +378,12 @@ conclude(struct state *s, const struct image *chunks, size_t count, struct pl_re
     struct pl_recovered_job *jobs = (struct pl_recovered_job *)(void *)s->facts;
     size_t kept = 0;
     for (size_t i = 0; i < s->count; i++) {
-        struct facts facts =
-            s->facts[i]; /* copied: the smaller answers overtake in the same memory */
-        if (!decide(s, &facts, chunks, count, &spec))
+        /* Apart: the smaller answers follow up in the same memory. */
+        struct pl_recovered_job job;
+        if (!decide(s, &s->facts[i], chunks, count, &spec, &job))
             continue;
-        memcpy(&jobs[kept++], &facts.job, sizeof(facts.job));
-        ret->ended_count += facts.job.state == PL_JOB_ENDED;
+        memcpy(&jobs[kept++], &job, sizeof(job));
+        ret->ended_count += job.state == PL_JOB_ENDED;
     }
     ret->count = kept;
     ret->live_count = kept - ret->ended_count;

@@ -17,7 +17,7 @@
  * at a time, the CRC seed keeps a client's bytes from being taken for a record missing    - the
  * newest chunk names a chunk that is not among the images
  *
- * Memory: 168 bytes for each distinct job in the images, at most as much again while the table
+ * Memory: 144 bytes for each distinct job in the images, at most as much again while the table
  * grows, and 8 of index; afterwards only what is returned. It is bounded by the log: a job without
  * a record takes nothing.
  */
