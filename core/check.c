@@ -26,9 +26,23 @@ check_header(const struct pl_core *core)
     REQUIRE(h->string_end >= 1 && h->string_end <= l->string_count, "string_end");
     REQUIRE(h->string_bytes <= l->string_bytes, "string_bytes");
     REQUIRE(h->type_end <= l->string_count, "type_end");
+    REQUIRE(h->type_last <= h->type_end, "type_last");
+    REQUIRE(h->tenant_last < h->string_end, "tenant_last");
     REQUIRE(h->cost_end <= l->cost_count, "cost_end");
     REQUIRE(h->timer_count[0] <= l->job_count + pl_run_count(core), "mono timers");
     REQUIRE(h->timer_count[1] <= l->job_count, "boot timers");
+    return NULL;
+}
+
+static const char *
+check_window(const struct pl_stat *stat)
+{
+    uint64_t sum = 0;
+    REQUIRE(stat->window_count <= PL_RUN_WINDOW && stat->window_next < PL_RUN_WINDOW,
+            "window of run times");
+    for (uint32_t i = 0; i < PL_RUN_WINDOW; i++)
+        sum += stat->window_us[i];
+    REQUIRE(sum == stat->window_sum, "sum of run times");
     return NULL;
 }
 
@@ -69,7 +83,8 @@ check_pool(const struct pl_core *core, const struct pl_pool *pool)
         REQUIRE(group->used && group->bit == b && group->pool == pl_pool_index(core, pool),
                 "group bit");
     }
-    return check_lane_list(core, pool);
+    const char *bad = check_window(&pool->stat);
+    return bad != NULL ? bad : check_lane_list(core, pool);
 }
 
 static const char *
@@ -93,7 +108,7 @@ check_lane(const struct pl_core *core, const struct pl_lane *lane)
         waiting += lane->waiting[p];
     REQUIRE(waiting == queued, "lane waiting");
     REQUIRE(lane->stat.state[PL_JOB_RUNNING] == lane->running, "lane running");
-    return NULL;
+    return check_window(&lane->stat);
 }
 
 static const char *
@@ -484,6 +499,27 @@ check_costs(const struct pl_core *core)
     return NULL;
 }
 
+/* Strings lie within their bytes and know how they begin; types name strings and pools. */
+static const char *
+check_texts(const struct pl_core *core)
+{
+    for (uint32_t i = 0; i < core->header->string_end; i++) {
+        const struct pl_string *string = pl_string_at(core, i);
+        REQUIRE(string->offset <= core->header->string_bytes &&
+                    string->len <= core->header->string_bytes - string->offset,
+                "string bytes");
+        REQUIRE(i == 0 ? string->len == 0 && string->prefix == 0
+                       : string->prefix == pl_text_prefix(pl_core_string(core, i)),
+                "string prefix");
+    }
+    for (uint32_t i = 0; i < core->header->type_end; i++) {
+        const struct pl_type *type = pl_type_at(core, i);
+        REQUIRE(type->string < core->header->string_end, "string of a type");
+        REQUIRE(type->pool < core->limits.pool_count, "pool of a type");
+    }
+    return NULL;
+}
+
 static const char *
 check_tables(const struct pl_core *core)
 {
@@ -506,6 +542,8 @@ const char *
 pl_core_check(const struct pl_core *core)
 {
     const char *bad = check_header(core);
+    if (bad == NULL)
+        bad = check_texts(core);
     if (bad == NULL)
         bad = check_tables(core);
     if (bad == NULL)

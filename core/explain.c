@@ -88,11 +88,8 @@ average(const struct pl_stat *stat, uint32_t window)
     uint64_t sum = 0;
     if (count == 0 || count > PL_RUN_WINDOW)
         return 0;
-    if (count == PL_RUN_WINDOW) { /* all of them, in any order */
-        for (uint32_t i = 0; i < PL_RUN_WINDOW; i++)
-            sum += stat->window_us[i];
-        return sum / PL_RUN_WINDOW * (uint64_t)PL_NS_PER_US + 1;
-    }
+    if (count == stat->window_count)
+        return stat->window_sum / count * (uint64_t)PL_NS_PER_US + 1;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = (stat->window_next + PL_RUN_WINDOW - 1 - i) % PL_RUN_WINDOW;
         sum += stat->window_us[at];

@@ -13,44 +13,14 @@ mix(uint64_t h)
     return h ^ (h >> 29);
 }
 
-static inline uint64_t
-load_64(const char *at)
-{
-    uint64_t value;
-    __builtin_memcpy(&value, at, sizeof(value));
-    return value;
-}
-
-static inline uint64_t
-load_32(const char *at)
-{
-    uint32_t value;
-    __builtin_memcpy(&value, at, sizeof(value));
-    return value;
-}
-
-/* 1 to 7 bytes as one number; together with the length it tells the text. */
-static inline uint64_t
-load_short(const char *at, size_t len)
-{
-    if (len >= 4)
-        return load_32(at) | load_32(at + len - 4) << 32;
-    return (uint64_t)(uint8_t)at[0] | (uint64_t)(uint8_t)at[len / 2] << 8 |
-           (uint64_t)(uint8_t)at[len - 1] << 16;
-}
-
 /* Eight bytes at a time; the last eight may overlap those before. */
-static uint64_t
+static inline uint64_t
 text_hash(uint64_t seed, struct pl_str text)
 {
-    uint64_t h = seed ^ text.len * 0xff51afd7ed558ccdu;
-    if (text.len == 0)
-        return mix(h);
-    if (text.len < 8)
-        return mix(h ^ load_short(text.data, text.len) * 0xcbf29ce484222325u);
-    for (size_t i = 0; i + 8 < text.len; i += 8)
-        h = mix(h ^ load_64(text.data + i));
-    return mix(h ^ load_64(text.data + text.len - 8));
+    uint64_t h = mix((seed ^ text.len * 0xff51afd7ed558ccdu) + pl_text_prefix(text));
+    for (size_t i = 8; i < text.len; i += 8)
+        h = mix(h ^ pl_load_64(text.data + (i + 8 <= text.len ? i : text.len - 8)));
+    return h;
 }
 
 bool
@@ -60,19 +30,6 @@ pl_str_is(struct pl_str text, const char *name)
     while (i < text.len && i < PL_NAME_BYTES && name[i] != '\0' && name[i] == text.data[i])
         i++;
     return i == text.len && (i == PL_NAME_BYTES || name[i] == '\0');
-}
-
-static bool
-text_equal(struct pl_str a, struct pl_str b)
-{
-    if (a.len != b.len || a.len == 0)
-        return a.len == b.len;
-    if (a.len < 8)
-        return load_short(a.data, a.len) == load_short(b.data, b.len);
-    for (size_t i = 0; i + 8 < a.len; i += 8)
-        if (load_64(a.data + i) != load_64(b.data + i))
-            return false;
-    return load_64(a.data + a.len - 8) == load_64(b.data + b.len - 8);
 }
 
 struct pl_str
@@ -88,15 +45,30 @@ pl_core_string(const struct pl_core *core, uint32_t id)
                            string.len};
 }
 
+/* The bytes behind the prefix; the lengths are equal, and more than eight. */
+bool
+pl_string_rest_is(const struct pl_core *core, uint32_t id, struct pl_str text)
+{
+    struct pl_str own = pl_core_string(core, id);
+    if (own.len != text.len)
+        return false;
+    for (size_t i = 8; i < text.len; i += 8) {
+        size_t at = i + 8 <= text.len ? i : text.len - 8;
+        if (pl_load_64(own.data + at) != pl_load_64(text.data + at))
+            return false;
+    }
+    return true;
+}
+
 /* Return: the place of @text, or the empty one where it belongs. */
 static uint32_t *
 string_place(const struct pl_core *core, struct pl_str text)
 {
     uint32_t *table = core->section[PL_SEC_STRING_HASH];
     uint64_t mask = core->string_mask;
-    uint64_t at = text_hash(core->header->seed, text) & mask;
+    uint64_t at = text_hash(core->header->seed, text) & mask, prefix = pl_text_prefix(text);
     for (uint64_t n = 0; n <= mask; n++, at = (at + 1) & mask)
-        if (table[at] == 0 || text_equal(pl_core_string(core, table[at] - 1), text))
+        if (table[at] == 0 || pl_string_is(core, table[at] - 1, text, prefix))
             return &table[at];
     return NULL;
 }
@@ -128,6 +100,7 @@ pl_string_intern(struct pl_core *core, struct pl_str text)
     struct pl_string *string = pl_string_at(core, id);
     string->offset = header->string_bytes;
     string->len = (uint32_t)text.len;
+    string->prefix = pl_text_prefix(text);
     __builtin_memcpy((char *)core->section[PL_SEC_STRING_BYTES] + string->offset, text.data,
                      text.len);
     header->string_bytes += (uint32_t)text.len;
@@ -141,11 +114,12 @@ type_place(const struct pl_core *core, uint32_t pool, struct pl_str text)
     uint32_t *table = core->section[PL_SEC_TYPE_HASH];
     uint64_t mask = core->string_mask;
     uint64_t at = text_hash(core->header->seed + 1 + pool, text) & mask;
+    uint64_t prefix = pl_text_prefix(text);
     for (uint64_t n = 0; n <= mask; n++, at = (at + 1) & mask) {
         if (table[at] == 0)
             return &table[at];
         const struct pl_type *type = pl_type_at(core, table[at] - 1);
-        if (type->pool == pool && text_equal(pl_core_string(core, type->string), text))
+        if (type->pool == pool && pl_string_is(core, type->string, text, prefix))
             return &table[at];
     }
     return NULL;

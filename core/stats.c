@@ -77,7 +77,9 @@ static inline void
 run_add(struct pl_stat *stat, uint64_t us, uint32_t bucket)
 {
     hist_add(&stat->run, us, bucket);
-    stat->window_us[stat->window_next % PL_RUN_WINDOW] = us;
+    uint64_t *oldest = &stat->window_us[stat->window_next % PL_RUN_WINDOW];
+    stat->window_sum += us - *oldest;
+    *oldest = us;
     stat->window_next = (stat->window_next + 1) % PL_RUN_WINDOW;
     if (stat->window_count < PL_RUN_WINDOW)
         stat->window_count++;

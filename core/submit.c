@@ -78,7 +78,7 @@ check_spec(struct pl_core *core, struct newcomer *n)
         return pl_refuse(core, PL_E_DRAINING, "the pool is draining", 0, 0);
     if (spec->deadline != 0 && spec->deadline <= core->header->now_boot)
         return pl_refuse(core, PL_E_PAST_DEADLINE, "the deadline has passed", 0, 0);
-    n->type = pl_type_find(core, n->pool_index, spec->type);
+    n->type = pl_type_lookup(core, n->pool_index, spec->type);
     if (!type_handled(core, n))
         return pl_refuse(core, PL_E_NO_TYPE, "no worker group handles this type", 0, 0);
     return 0;
@@ -137,7 +137,7 @@ texts_intern(struct pl_core *core, struct newcomer *n, uint32_t *ret_tenant)
     if (n->type == PL_INDEX_NONE)
         n->type =
             pl_type_intern(core, n->pool_index, type, pl_type_mask(core, n->pool_index, type));
-    *ret_tenant = pl_string_intern(core, n->spec->tenant);
+    *ret_tenant = pl_tenant_intern(core, n->spec->tenant);
     return n->type != PL_INDEX_NONE && *ret_tenant != PL_INDEX_NONE;
 }
 
