@@ -13,24 +13,6 @@ pl_uuid_v7(uint64_t unix_ms, const uint8_t random[10])
     return id;
 }
 
-bool
-pl_uuid_is_null(const struct pl_uuid *id)
-{
-    for (int i = 0; i < 16; i++)
-        if (id->b[i] != 0)
-            return false;
-    return true;
-}
-
-bool
-pl_uuid_equal(const struct pl_uuid *a, const struct pl_uuid *b)
-{
-    uint8_t diff = 0;
-    for (int i = 0; i < 16; i++)
-        diff |= (uint8_t)(a->b[i] ^ b->b[i]);
-    return diff == 0;
-}
-
 uint64_t
 pl_uuid_hash(const struct pl_uuid *id)
 {

@@ -18,8 +18,19 @@ struct pl_uuid {
 /* @unix_ms: wall clock; @random: 10 bytes of entropy from the caller. */
 struct pl_uuid pl_uuid_v7(uint64_t unix_ms, const uint8_t random[10]);
 
-bool pl_uuid_is_null(const struct pl_uuid *id);
-bool pl_uuid_equal(const struct pl_uuid *a, const struct pl_uuid *b);
+static inline bool
+pl_uuid_is_null(const struct pl_uuid *id)
+{
+    uint64_t half[2];
+    __builtin_memcpy(half, id->b, sizeof(half));
+    return (half[0] | half[1]) == 0;
+}
+
+static inline bool
+pl_uuid_equal(const struct pl_uuid *a, const struct pl_uuid *b)
+{
+    return __builtin_memcmp(a->b, b->b, sizeof(a->b)) == 0;
+}
 
 /* The last 8 bytes, mostly random: a hash as it stands. */
 uint64_t pl_uuid_hash(const struct pl_uuid *id);

@@ -2,6 +2,7 @@
  * Job records: slab with free list and high-water mark, table of ids, states, queues, boot timers.
  */
 #include "core/policy.h"
+#include "core/queue.h"
 #include "core/region.h"
 
 /* ---- slab ---- */
@@ -60,36 +61,10 @@ pl_job_unalloc(struct pl_core *core, struct pl_job *job)
 
 /* ---- ids: chains through the link section, from a table of index + 1 ---- */
 
-static uint32_t *
-id_place(const struct pl_core *core, const struct pl_uuid *id)
-{
-    uint32_t *table = core->section[PL_SEC_JOB_HASH];
-    uint64_t low, high;
-    __builtin_memcpy(&high, id->b, 8);
-    __builtin_memcpy(&low, id->b + 8, 8);
-    low ^= high * 0xff51afd7ed558ccdu ^ core->header->seed;
-    low *= 0x9e3779b97f4a7c15u;
-    return &table[(low ^ low >> 32) & core->job_mask];
-}
-
-static inline bool
-id_equal(const struct pl_uuid *a, const struct pl_uuid *b)
-{
-    return __builtin_memcmp(a->b, b->b, sizeof(a->b)) == 0;
-}
-
-void
-pl_job_hash_insert(struct pl_core *core, const struct pl_job *job)
-{
-    uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
-    pl_own_link(core, index)->chain = *place;
-    *place = index + 1;
-}
-
 static void
 hash_remove(struct pl_core *core, const struct pl_job *job)
 {
-    uint32_t *place = id_place(core, &job->id), index = pl_job_index(core, job);
+    uint32_t *place = pl_id_place(core, &job->id), index = pl_job_index(core, job);
     while (*place != index + 1) {
         PL_ASSERT(*place != 0);
         place = &pl_own_link(core, *place - 1)->chain;
@@ -109,22 +84,17 @@ bool
 pl_job_hash_is(const struct pl_core *core, const struct pl_job *job, uint64_t place)
 {
     const uint32_t *table = core->section[PL_SEC_JOB_HASH];
-    return id_place(core, &job->id) == &table[place & core->job_mask];
+    return pl_id_place(core, &job->id) == &table[place & core->job_mask];
 }
 
 int
 pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl_ref *ret_ref)
 {
-    uint32_t next = *id_place(core, id);
-    for (uint32_t n = 0; next != 0 && n < core->limits.job_count; n++) {
-        const struct pl_job *job = pl_job_at(core, next - 1);
-        if (id_equal(&job->id, id)) {
-            *ret_ref = pl_job_ref(core, job);
-            return 0;
-        }
-        next = pl_link_at(core, next - 1)->chain;
-    }
-    return PL_CORE_E_NONE;
+    uint32_t found = pl_id_search(core, *pl_id_place(core, id), id);
+    if (found == 0)
+        return PL_CORE_E_NONE;
+    *ret_ref = pl_job_ref(core, pl_job_at(core, found - 1));
+    return 0;
 }
 
 void
@@ -144,13 +114,6 @@ pl_job_free(struct pl_core *core, struct pl_job *job)
 }
 
 /* ---- states ---- */
-
-uint64_t
-pl_pool_waiting(const struct pl_stat *stat)
-{
-    return stat->state[PL_JOB_HELD] + stat->state[PL_JOB_DELAYED] + stat->state[PL_JOB_QUEUED] +
-           stat->state[PL_JOB_RETRYING];
-}
 
 void
 pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_state state)
@@ -182,7 +145,7 @@ pl_timeout_unpack(uint32_t packed)
 /* ---- queues ---- */
 
 struct pl_queue *
-pl_queue_for(struct pl_core *core, uint32_t lane_index, uint64_t mask)
+pl_queue_find(struct pl_core *core, uint32_t lane_index, uint64_t mask)
 {
     struct pl_core_header *header = core->header;
     struct pl_lane *lane = pl_own_lane(core, lane_index);

@@ -10,81 +10,34 @@
  *
  * The record has room for one link, `pos` (next); the other lies in the link section.
  */
-#include "core/policy.h"
-#include "core/region.h"
+#include "core/queue.h"
 
-static void
-list_put(struct pl_core *core, struct pl_queue *queue, uint32_t level, struct pl_job *job,
-         bool front)
+void
+pl_queue_put_between(struct pl_core *core, struct pl_queue *queue, uint64_t key_mask,
+                     struct pl_job *job)
 {
-    struct pl_list *list = &queue->list[level];
-    uint32_t index = pl_job_index(core, job), self = index + 1;
-    uint32_t next = front ? list->first : 0, prev = front ? 0 : list->last;
+    uint64_t key = job->order & key_mask;
+    uint32_t index = pl_job_index(core, job);
+    struct pl_list *list = &queue->list[pl_policy_level(key)];
+    struct pl_job *first = pl_own_job(core, list->first - 1);
+    if (key > (first->order & key_mask)) {
+        struct pl_heap heap = pl_heap_queue(core, queue);
+        pl_heap_push(&heap, key, index);
+        return;
+    }
     job->bits |= PL_JOB_BIT_LISTED;
-    job->pos = next;
-    pl_own_link(core, index)->prev = prev;
-    if (next != 0)
-        pl_own_link(core, next - 1)->prev = self;
-    else
-        list->last = self;
-    if (prev != 0)
-        pl_own_job(core, prev - 1)->pos = self;
-    else
-        list->first = self;
+    job->pos = list->first;
+    pl_own_link(core, index)->prev = 0;
+    pl_own_link(core, list->first - 1)->prev = index + 1;
+    list->first = index + 1;
     list->count++;
-    queue->levels |= 1u << level;
-}
-
-static void
-list_take(struct pl_core *core, struct pl_queue *queue, uint32_t level, struct pl_job *job)
-{
-    struct pl_list *list = &queue->list[level];
-    struct pl_link *link = pl_own_link(core, pl_job_index(core, job));
-    uint32_t next = job->pos, prev = link->prev;
-    if (next != 0)
-        pl_own_link(core, next - 1)->prev = prev;
-    else
-        list->last = prev;
-    if (prev != 0)
-        pl_own_job(core, prev - 1)->pos = next;
-    else
-        list->first = next;
-    PL_ASSERT(list->count > 0);
-    if (--list->count == 0)
-        queue->levels &= ~(1u << level);
-    job->bits &= (uint8_t)~PL_JOB_BIT_LISTED;
-    job->pos = 0;
-    link->prev = 0;
 }
 
 void
-pl_queue_put(struct pl_core *core, struct pl_queue *queue, uint32_t policy, struct pl_job *job)
+pl_queue_heap_take(struct pl_core *core, struct pl_queue *queue, struct pl_job *job)
 {
-    uint64_t key = pl_policy_key(policy, job);
-    uint32_t level = pl_policy_level(key);
-    const struct pl_list *list = &queue->list[level];
-    queue->count++;
-    if (list->count == 0 || pl_policy_key(policy, pl_own_job(core, list->last - 1)) < key) {
-        list_put(core, queue, level, job, false);
-    } else if (key < pl_policy_key(policy, pl_own_job(core, list->first - 1))) {
-        list_put(core, queue, level, job, true);
-    } else {
-        struct pl_heap heap = pl_heap_queue(core, queue);
-        pl_heap_push(&heap, key, pl_job_index(core, job));
-    }
-}
-
-void
-pl_queue_take(struct pl_core *core, struct pl_queue *queue, uint32_t policy, struct pl_job *job)
-{
-    PL_ASSERT(queue->count > 0);
-    queue->count--;
-    if ((job->bits & PL_JOB_BIT_LISTED) != 0) {
-        list_take(core, queue, pl_policy_level(pl_policy_key(policy, job)), job);
-    } else {
-        struct pl_heap heap = pl_heap_queue(core, queue);
-        pl_heap_remove(&heap, job->pos);
-    }
+    struct pl_heap heap = pl_heap_queue(core, queue);
+    pl_heap_remove(&heap, job->pos);
 }
 
 struct pl_job *

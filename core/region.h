@@ -479,12 +479,8 @@ struct pl_heap pl_heap_drop(const struct pl_core *core, const struct pl_pool *po
 /* Number of entries with a smaller key; visits only those and their children. */
 uint64_t pl_heap_rank(const struct pl_heap *heap, uint64_t key);
 
-/* ---- queues (queue.c); @policy is that of the queue's lane ---- */
+/* ---- queues (queue.c, queue.h); @policy is that of the queue's lane ---- */
 
-void pl_queue_put(struct pl_core *core, struct pl_queue *queue, uint32_t policy,
-                  struct pl_job *job);
-void pl_queue_take(struct pl_core *core, struct pl_queue *queue, uint32_t policy,
-                   struct pl_job *job);
 /* Of @listed (NULL: none) and the top of the heap, which is not empty. */
 struct pl_job *pl_queue_heap_head(const struct pl_core *core, const struct pl_queue *queue,
                                   uint32_t policy, struct pl_job *listed);
@@ -675,7 +671,40 @@ struct pl_job *pl_job_get(const struct pl_core *core, struct pl_ref ref); /* NUL
 struct pl_job *pl_job_alloc(struct pl_core *core);                        /* NULL: full */
 void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
 void pl_job_free(struct pl_core *core, struct pl_job *job);
-void pl_job_hash_insert(struct pl_core *core, const struct pl_job *job);
+
+/* Where the chain of jobs with such an id begins. */
+static inline uint32_t *
+pl_id_place(const struct pl_core *core, const struct pl_uuid *id)
+{
+    uint32_t *table = core->section[PL_SEC_JOB_HASH];
+    uint64_t low, high;
+    __builtin_memcpy(&high, id->b, 8);
+    __builtin_memcpy(&low, id->b + 8, 8);
+    low ^= high * 0xff51afd7ed558ccdu ^ core->header->seed;
+    low *= 0x9e3779b97f4a7c15u;
+    return &table[(low ^ low >> 32) & core->job_mask];
+}
+
+/* Return: index + 1 of the job with this id in the chain that begins so, or 0. */
+static inline uint32_t
+pl_id_search(const struct pl_core *core, uint32_t first, const struct pl_uuid *id)
+{
+    for (uint32_t n = 0; first != 0 && n < core->limits.job_count; n++) {
+        if (pl_uuid_equal(&pl_job_at(core, first - 1)->id, id))
+            return first;
+        first = pl_link_at(core, first - 1)->chain;
+    }
+    return 0;
+}
+
+static inline void
+pl_id_insert(struct pl_core *core, uint32_t *place, const struct pl_job *job)
+{
+    uint32_t index = pl_job_index(core, job);
+    pl_own_link(core, index)->chain = *place;
+    *place = index + 1;
+}
+
 /* For pl_core_check(): first of the chain at @place (index + 1); does @job belong there? */
 uint32_t pl_job_hash_head(const struct pl_core *core, uint64_t place);
 bool pl_job_hash_is(const struct pl_core *core, const struct pl_job *job, uint64_t place);
@@ -698,8 +727,26 @@ void pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcom
                 enum pl_reason reason, const struct pl_ran *ran);
 uint32_t pl_timeout_pack(pl_time timeout);
 pl_time pl_timeout_unpack(uint32_t packed);
-uint64_t pl_pool_waiting(const struct pl_stat *stat); /* accepted, neither running nor ended */
-struct pl_queue *pl_queue_for(struct pl_core *core, uint32_t lane, uint64_t mask);
+
+/* Accepted, neither running nor ended. */
+static inline uint64_t
+pl_pool_waiting(const struct pl_stat *stat)
+{
+    return stat->state[PL_JOB_HELD] + stat->state[PL_JOB_DELAYED] + stat->state[PL_JOB_QUEUED] +
+           stat->state[PL_JOB_RETRYING];
+}
+
+struct pl_queue *pl_queue_find(struct pl_core *core, uint32_t lane, uint64_t mask);
+
+/* Return: the queue of a lane for these groups, made if need be; NULL when no record is left. */
+static inline struct pl_queue *
+pl_queue_for(struct pl_core *core, uint32_t lane, uint64_t mask)
+{
+    uint32_t first = pl_own_lane(core, lane)->queue_first;
+    if (first != 0 && pl_own_queue(core, first - 1)->mask == mask)
+        return pl_own_queue(core, first - 1);
+    return pl_queue_find(core, lane, mask);
+}
 
 /* ---- dispatch (dispatch.c) ---- */
 

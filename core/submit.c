@@ -39,6 +39,7 @@ struct newcomer {
     struct pl_pool *pool;
     struct pl_lane *lane;
     uint32_t pool_index, lane_index;
+    uint32_t *place;     /* of its id */
     uint32_t type;       /* PL_INDEX_NONE: seen for the first time */
     uint32_t cost_index; /* PL_INDEX_NONE: `cost` is to be interned */
     struct pl_cost cost;
@@ -61,6 +62,17 @@ type_handled(const struct pl_core *core, const struct newcomer *n)
                                      : pl_type_mask(core, n->pool_index, n->spec->type)) != 0;
 }
 
+/* Names the job that has it. */
+static inline bool
+id_known(struct pl_core *core, struct newcomer *n)
+{
+    n->place = pl_id_place(core, &n->spec->id);
+    uint32_t found = pl_id_search(core, *n->place, &n->spec->id);
+    if (found != 0)
+        core->out->reply.job = pl_job_ref(core, pl_own_job(core, found - 1));
+    return found != 0;
+}
+
 /* What can be said without a record. Return: 0 or refused; the caller counts. */
 static int
 check_spec(struct pl_core *core, struct newcomer *n)
@@ -68,7 +80,7 @@ check_spec(struct pl_core *core, struct newcomer *n)
     const struct pl_spec *spec = n->spec;
     if (!well_formed(spec))
         return pl_refuse(core, PL_E_INVALID, "the job is malformed", 0, 0);
-    if (pl_core_job_find(core, &spec->id, &core->out->reply.job) == 0)
+    if (id_known(core, n))
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
     if (n->lane == NULL)
         return pl_refuse(core, PL_E_NO_LANE, "the pool has no such lane", 0, 0);
@@ -255,7 +267,7 @@ accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum 
     core->header->next_seq++;
     n->pool->stat.submitted++;
     n->lane->stat.submitted++;
-    pl_job_hash_insert(core, job);
+    pl_id_insert(core, n->place, job);
     if (durable && state == PL_JOB_QUEUED)
         pl_job_dequeue(core, job);
     if (durable)
@@ -408,7 +420,7 @@ pl_restore_job(struct pl_core *core, const struct pl_restore *restore)
     if (n.lane_index == PL_INDEX_NONE)
         return PL_CORE_E_INVALID;
     n.lane = pl_own_lane(core, n.lane_index);
-    if (pl_core_job_find(core, &spec->id, &core->out->reply.job) == 0)
+    if (id_known(core, &n))
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
     n.cost_index = n.lane->default_cost;
     if (spec->has_cost != PL_HAS_NO_COST) {
@@ -423,7 +435,7 @@ pl_restore_job(struct pl_core *core, const struct pl_restore *restore)
     job->attempt = (uint16_t)restore->attempt;
     job->retries = restore->retries;
     job->crashes = restore->crashes;
-    pl_job_hash_insert(core, job);
+    pl_id_insert(core, n.place, job);
     if (header->next_seq <= restore->seq)
         header->next_seq = restore->seq + 1;
     job->when = spec->run_at;
