@@ -299,8 +299,7 @@ pool_apply(struct pl_core *core, struct pl_pool *pool, const struct pl_pool_conf
     if (reorder)
         put_back_all(core, index);
     pool_changed(core, pool);
-    pl_act(core, PL_ACT_EVENT, NULL)->event = PL_CEV_POOL_CHANGED;
-    core->out->action[core->out->count - 1].pool = index;
+    pl_act(core, PL_ACT_EVENT, PL_CEV_POOL_CHANGED, NULL)->pool = index;
 }
 
 static bool

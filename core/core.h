@@ -417,7 +417,7 @@ enum pl_action_kind {
     PL_ACT_ENDED,       /* outcome, reason; log it, deliver it, then FORGET */
     PL_ACT_RETRY,       /* waits delay_ns for its next attempt (reason EXECUTOR, TIMEOUT, CRASH) */
     PL_ACT_REQUEUED,    /* back at its old place (reason CRASH or WORKER_LOST) */
-    PL_ACT_EVENT,       /* .event: tell subscribers; nothing depends on it */
+    PL_ACT_EVENT,       /* .event, and nothing else to do */
 };
 
 #define PL_CORE_EVENT_TABLE(X)                                                                     \
@@ -446,9 +446,10 @@ enum pl_core_event {
 
 struct pl_action {
     uint8_t kind;    /* enum pl_action_kind */
-    uint8_t outcome; /* ENDED, EVENT: enum pl_outcome */
+    uint8_t outcome; /* ENDED: enum pl_outcome */
     uint8_t reason;  /* enum pl_reason */
-    uint8_t event;   /* EVENT: enum pl_core_event */
+    uint8_t event;   /* enum pl_core_event: when the action is done, tell subscribers; 0: nothing.
+                      * Nothing depends on it */
     uint32_t pool;   /* index */
     uint32_t lane;   /* index */
     uint32_t slot;

@@ -333,15 +333,12 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
         pl_run_timer_set(core, pl_own_run(core, index), now + timeout);
     pl_stat_started(&pool->stat, &lane->stat, waited);
 
-    struct pl_action *act = pl_act_of(core, PL_ACT_START, job, pool_index);
+    struct pl_action *act = pl_act_of(core, PL_ACT_START, PL_CEV_STARTED, job, pool_index);
     act->worker = worker;
     act->slot = slot;
     act->wait_ns = waited;
     for (uint32_t i = 0; i < cost->entry_count; i++)
         act->device_mask[i] = pick->mask[i];
-    act = pl_act_of(core, PL_ACT_EVENT, job, pool_index);
-    act->event = PL_CEV_STARTED;
-    act->worker = worker;
 }
 
 static void

@@ -302,7 +302,7 @@ pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
     pl_job_timer_set(core, job);
     pl_pool_wake(core, pl_own_pool_of(core, job));
     if (tell)
-        pl_act_event(core, PL_CEV_QUEUED, job);
+        pl_act(core, PL_ACT_EVENT, PL_CEV_QUEUED, job);
 }
 
 static enum pl_core_event
@@ -345,7 +345,7 @@ pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, en
     pl_word_close(&job->word);
     pool->stat.finished[outcome]++;
     lane->stat.finished[outcome]++;
-    struct pl_action *act = pl_act_of(core, PL_ACT_ENDED, job, pool_index);
+    struct pl_action *act = pl_act_of(core, PL_ACT_ENDED, end_event(outcome), job, pool_index);
     act->outcome = (uint8_t)outcome;
     act->reason = (uint8_t)reason;
     if (ran != NULL) {
@@ -357,8 +357,4 @@ pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, en
     } else if (waited) {
         act->wait_ns = now - since;
     }
-    act = pl_act_of(core, PL_ACT_EVENT, job, pool_index);
-    act->event = (uint8_t)end_event(outcome);
-    act->outcome = (uint8_t)outcome;
-    act->reason = (uint8_t)reason;
 }

@@ -836,11 +836,13 @@ pl_act_next(struct pl_core *core, enum pl_action_kind kind)
     return act;
 }
 
-/* About a job of this pool. */
+/* About a job of this pool; @event: 0 for none. */
 static inline struct pl_action *
-pl_act_of(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job, uint32_t pool)
+pl_act_of(struct pl_core *core, enum pl_action_kind kind, uint32_t event, const struct pl_job *job,
+          uint32_t pool)
 {
     struct pl_action *act = pl_act_next(core, kind);
+    act->event = (uint8_t)event;
     act->job = pl_job_ref(core, job);
     act->lane = job->lane;
     act->pool = pool;
@@ -850,9 +852,8 @@ pl_act_of(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *j
 }
 
 /* @job: NULL for actions about none. */
-struct pl_action *pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job);
-struct pl_action *pl_act_event(struct pl_core *core, enum pl_core_event event,
-                               const struct pl_job *job);
+struct pl_action *pl_act(struct pl_core *core, enum pl_action_kind kind, uint32_t event,
+                         const struct pl_job *job);
 bool pl_act_room(const struct pl_core *core, uint32_t count);
 
 #endif

@@ -27,7 +27,7 @@ act_run(struct pl_core *core, enum pl_action_kind kind, const struct pl_run *run
 {
     uint32_t index = (uint32_t)(run - (struct pl_run *)core->section[PL_SEC_RUN]);
     uint32_t worker = index / core->limits.slots_per_worker;
-    struct pl_action *act = pl_act(core, kind, pl_own_job(core, run->job));
+    struct pl_action *act = pl_act(core, kind, 0, pl_own_job(core, run->job));
     act->worker = (struct pl_ref){worker, pl_own_worker(core, worker)->gen};
     act->slot = index % core->limits.slots_per_worker;
     act->reason = run->reason;
@@ -84,7 +84,7 @@ pl_run_timer(struct pl_core *core, uint32_t run_index)
     switch ((enum pl_stop_stage)run->stop) {
     case PL_STOP_NONE:
         pl_run_timer_set(core, run, 0);
-        pl_act_event(core, PL_CEV_TIMEOUT, job);
+        pl_act(core, PL_ACT_EVENT, PL_CEV_TIMEOUT, job);
         pl_run_stop(core, run, PL_REASON_TIMEOUT, 0);
         return;
     case PL_STOP_ASKED:
@@ -168,13 +168,12 @@ wait_for_retry(struct pl_core *core, struct pl_job *job, enum pl_reason reason,
     pl_job_timer_set(core, job);
     pl_own_pool_of(core, job)->stat.retried++;
     pl_own_lane_of(core, job)->stat.retried++;
-    struct pl_action *act = pl_act(core, PL_ACT_RETRY, job);
+    struct pl_action *act = pl_act(core, PL_ACT_RETRY, PL_CEV_RETRY, job);
     act->worker = ran->worker;
     act->slot = ran->slot;
     act->run_ns = ran->run_ns;
     act->reason = (uint8_t)reason;
     act->delay_ns = delay;
-    pl_act_event(core, PL_CEV_RETRY, job);
 }
 
 static void
@@ -186,13 +185,10 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason, const s
     }
     pl_own_pool_of(core, job)->stat.requeued++;
     pl_own_lane_of(core, job)->stat.requeued++;
-    struct pl_action *act = pl_act(core, PL_ACT_REQUEUED, job);
+    struct pl_action *act = pl_act(core, PL_ACT_REQUEUED, PL_CEV_QUEUED, job);
     act->worker = ran->worker;
     act->slot = ran->slot;
     act->run_ns = ran->run_ns;
-    act->reason = (uint8_t)reason;
-    act = pl_act_event(core, PL_CEV_QUEUED, job);
-    act->worker = ran->worker;
     act->reason = (uint8_t)reason;
     pl_job_make_queued(core, job, false);
 }
@@ -244,7 +240,7 @@ settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, 
     } else if (reason == PL_REASON_PREEMPTED && result == PL_RESULT_OK) {
         pl_job_end(core, job, PL_OUTCOME_SUCCEEDED, PL_REASON_NONE, ran);
     } else if (reason == PL_REASON_PREEMPTED && (job->bits & PL_JOB_BIT_AT_MOST_ONCE) == 0) {
-        pl_act_event(core, PL_CEV_PREEMPTED, job);
+        pl_act(core, PL_ACT_EVENT, PL_CEV_PREEMPTED, job);
         requeue(core, job, reason, ran);
     } else {
         pl_job_end(core, job, PL_OUTCOME_CANCELLED, reason, ran);

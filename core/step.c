@@ -1,7 +1,7 @@
 /*
  * One event: clocks, the event itself, timers that are due, dispatch of what changed.
  *
- * Room for actions: the widest event is WORKER_GONE with 64 jobs, at most 4 actions each, into an
+ * Room for actions: the widest event is WORKER_GONE with 64 jobs, at most 3 actions each, into an
  * empty buffer. Timers and dispatch go on only while there is room; the rest waits for the TICK
  * that `more` asks for.
  */
@@ -19,17 +19,11 @@ pl_act_room(const struct pl_core *core, uint32_t count)
 }
 
 struct pl_action *
-pl_act(struct pl_core *core, enum pl_action_kind kind, const struct pl_job *job)
+pl_act(struct pl_core *core, enum pl_action_kind kind, uint32_t event, const struct pl_job *job)
 {
-    if (job == NULL)
-        return pl_act_next(core, kind);
-    return pl_act_of(core, kind, job, pl_own_lane_of(core, job)->config.pool);
-}
-
-struct pl_action *
-pl_act_event(struct pl_core *core, enum pl_core_event event, const struct pl_job *job)
-{
-    struct pl_action *act = pl_act(core, PL_ACT_EVENT, job);
+    if (job != NULL)
+        return pl_act_of(core, kind, event, job, pl_own_lane_of(core, job)->config.pool);
+    struct pl_action *act = pl_act_next(core, kind);
     act->event = (uint8_t)event;
     return act;
 }
@@ -49,8 +43,7 @@ pl_lane_pressure(struct pl_core *core, struct pl_lane *lane)
     } else {
         return;
     }
-    struct pl_action *act = pl_act(core, PL_ACT_EVENT, NULL);
-    act->event = (uint8_t)event;
+    struct pl_action *act = pl_act(core, PL_ACT_EVENT, event, NULL);
     act->lane = pl_lane_index(core, lane);
     act->pool = lane->config.pool;
 }
@@ -205,7 +198,7 @@ job_persisted(struct pl_core *core, struct pl_job *job)
     pl_word_open(&job->word);
     job->bits &= (uint8_t)~PL_JOB_BIT_UNPERSISTED;
     pl_word_close(&job->word);
-    pl_act(core, PL_ACT_REPLY, job);
+    pl_act(core, PL_ACT_REPLY, 0, job);
     if (pl_job_state_of(job) == PL_JOB_QUEUED)
         pl_job_make_queued(core, job, false);
     return 0;
@@ -251,8 +244,7 @@ pool_state(struct pl_core *core, const struct pl_event *ev)
         return 0;
     pool->state = (uint8_t)ev->pool_state.state;
     pl_pool_wake(core, pool);
-    struct pl_action *act = pl_act(core, PL_ACT_EVENT, NULL);
-    act->event = PL_CEV_POOL_CHANGED;
+    struct pl_action *act = pl_act(core, PL_ACT_EVENT, PL_CEV_POOL_CHANGED, NULL);
     act->pool = ev->pool_state.pool;
     return 0;
 }

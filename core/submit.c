@@ -276,8 +276,7 @@ accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum 
     pl_word_close(&job->word);
     if (job->deadline != 0 || state == PL_JOB_DELAYED)
         pl_job_timer_set(core, job);
-    pl_act_of(core, PL_ACT_PERSIST, job, n->pool_index);
-    pl_act_of(core, PL_ACT_EVENT, job, n->pool_index)->event = PL_CEV_SUBMITTED;
+    pl_act_of(core, PL_ACT_PERSIST, PL_CEV_SUBMITTED, job, n->pool_index);
     if (pick != NULL && !durable) {
         /* it may take the last slot of a head that blocked the pool: that one waits, others may go
          */

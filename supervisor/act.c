@@ -304,12 +304,11 @@ perform(struct pl_supervisor *sup, const struct pl_action *action,
         log_retry(sup, action);
         return;
     case PL_ACT_EVENT:
-        pl_event_of_core(sup, action, facts);
         return;
     }
 }
 
-/* Records of ended jobs are given back once all actions of a step are done: an EVENT behind ENDED
+/* Records of ended jobs are given back once all actions of a step are done: the event of ENDED
  * still looks at the job. */
 static void
 forget(struct pl_supervisor *sup, const struct pl_ref *jobs, uint32_t count)
@@ -332,6 +331,8 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
     int rc = pl_core_step(&sup->core, event, &sup->actions);
     for (uint32_t i = 0; i < sup->actions.count; i++) {
         perform(sup, &sup->actions.action[i], facts);
+        if (sup->actions.action[i].event != 0)
+            pl_event_of_core(sup, &sup->actions.action[i], facts);
         if (sup->actions.action[i].kind == PL_ACT_ENDED)
             ended_jobs[ended_count++] = sup->actions.action[i].job;
     }

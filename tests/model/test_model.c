@@ -90,7 +90,7 @@ follow_events(struct pair *p)
 {
     for (uint32_t i = 0; i < p->out.count; i++) {
         const struct pl_action *act = &p->out.action[i];
-        if (act->kind != PL_ACT_EVENT || act->job.gen == 0)
+        if (act->event == 0 || act->job.gen == 0)
             continue;
         bool again = act->event == PL_CEV_QUEUED || act->event == PL_CEV_RETRY;
         AGREE(p, act->event != PL_CEV_STARTED || !p->shown[act->body],

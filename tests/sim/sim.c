@@ -166,10 +166,10 @@ perform(struct sim *sim, const struct pl_action *action)
         waits_again(sim, job, action);
         break;
     case PL_ACT_EVENT:
-        if (action->job.gen != 0)
-            sim_oracle_event(sim, action);
         break;
     }
+    if (action->event != 0 && action->job.gen != 0)
+        sim_oracle_event(sim, action);
 }
 
 /* One more thing done; true when the supervisor dies right after it. */

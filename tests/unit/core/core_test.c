@@ -235,7 +235,7 @@ const struct pl_action *
 ct_event(struct ct *ct, enum pl_core_event event)
 {
     for (uint32_t i = 0; i < ct->out.count; i++)
-        if (ct->out.action[i].kind == PL_ACT_EVENT && ct->out.action[i].event == event)
+        if (ct->out.action[i].event == event)
             return &ct->out.action[i];
     return NULL;
 }
