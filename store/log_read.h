@@ -94,6 +94,16 @@ int pl_log_batch_next(struct pl_log_batch *batch, uint32_t seed, struct pl_recor
 /* Where the reader stands: behind the last batch that it returned. */
 struct pl_log_position pl_log_reader_position(const struct pl_log_reader *reader);
 
+/* The batch that ends there. Return: false when there is none (the very beginning, or salvage from
+ * a position that is gone); *ret_head untouched. */
+bool pl_log_reader_last(const struct pl_log_reader *reader, struct pl_batch_head *ret_head);
+
+/* After PL_LOG_READ_END without a limit: a batch was being written when it all stopped. */
+bool pl_log_reader_torn(const struct pl_log_reader *reader);
+
+/* Segments whose page 0 is damaged though their first batch is whole. */
+uint32_t pl_log_reader_damaged_heads(const struct pl_log_reader *reader);
+
 /* Damage met so far: how many places, and the @index-th (the first PL_LOG_GAPS_KEPT are kept). */
 #define PL_LOG_GAPS_KEPT 16u
 uint32_t pl_log_reader_gap_count(const struct pl_log_reader *reader);

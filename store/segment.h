@@ -17,9 +17,11 @@
  *           64 u32 crc of the batch before
  *           68 u32 flags
  *
- * Little-endian. CRCs start from the store's seed; that of a head covers everything behind it up to
- * the head's end, and so, through the CRC of the records, the whole batch: it is the batch's name
- * in the chain. A client that puts something like a head into a job's body does not know the seed.
+ * Little-endian. The CRC of a head covers everything behind it up to the head's end, and so,
+ * through the CRC of the records, the whole batch: it is the batch's name in the chain. CRCs of
+ * batches start from the store's seed, which a client that puts something like a head into a job's
+ * body does not know; that of page 0 starts from 0, so that a foreign segment is told from a
+ * damaged one.
  *
  * Old bytes in a reused file carry an older number: numbers only grow, and a number is begun at
  * most once. The first batch repeats what page 0 says, so a segment with a damaged page 0 is still
@@ -33,7 +35,7 @@
 
 #define PL_SEGMENT_PAGE          4096u
 #define PL_SEGMENT_BYTES_DEFAULT (64u << 20)
-#define PL_SEGMENT_BYTES_MIN     (256u << 10)
+#define PL_SEGMENT_BYTES_MIN     (64u << 10)
 #define PL_SEGMENT_BYTES_MAX     (1u << 30)
 #define PL_SEGMENT_VERSION       1u
 #define PL_SEGMENT_HEAD_BYTES    72u
@@ -96,12 +98,11 @@ pl_batch_last_lsn(const struct pl_batch_head *head)
     return head->first_lsn + head->count - 1;
 }
 
-void pl_segment_head_pack(uint8_t out[PL_SEGMENT_HEAD_BYTES], const struct pl_segment_head *head,
-                          uint32_t seed);
+void pl_segment_head_pack(uint8_t out[PL_SEGMENT_HEAD_BYTES], const struct pl_segment_head *head);
 
 /* @at: PL_SEGMENT_HEAD_BYTES readable. Any bytes are allowed. @store: whose it must be. Return: an
  * enum pl_segment_outcome; *ret_head is set with 0 only. */
-int pl_segment_head_unpack(const void *at, uint32_t seed, const struct pl_uuid *store,
+int pl_segment_head_unpack(const void *at, const struct pl_uuid *store,
                            struct pl_segment_head *ret_head);
 
 /* Return: the head's CRC, the name of the batch. */
@@ -109,7 +110,7 @@ uint32_t pl_batch_head_pack(uint8_t out[PL_BATCH_HEAD_BYTES], const struct pl_ba
                             uint32_t seed);
 
 /* @at: PL_BATCH_HEAD_BYTES readable, found at @offset of segment @number. A head of another place
- * is none. Return: 0, PL_SEGMENT_E_NONE or PL_SEGMENT_E_VERSION. */
+ * is none. Return: 0 or PL_SEGMENT_E_NONE. */
 int pl_batch_head_unpack(const void *at, uint32_t seed, uint64_t number, uint64_t offset,
                          struct pl_batch_head *ret_head);
 
