@@ -130,6 +130,7 @@ struct pl_query_scan {
     bool with_payload;  /* in: read large bodies whole too (up to 2 GiB each) */
     uint32_t count;     /* out: jobs shown */
     uint64_t damaged;   /* out: rows passed over */
+    uint64_t total;     /* out: live jobs there are, by the counters of this state */
     bool more;          /* out: call again */
 };
 
@@ -138,6 +139,8 @@ struct pl_query_scan {
  *
  * Small bodies (1 KiB) come whole and without a copy; of others the part before the payload, unless
  * all is asked for. Damaged rows are counted: the caller must not go on as if they had not been.
+ * Damage may also hide rows from LMDB; so a caller that begins with all live jobs (nothing is folded
+ * meanwhile) compares their number with `total`, and refuses when it differs.
  *
  * Return: 0, -ENOMEM or another negative errno.
  */
