@@ -5,23 +5,23 @@
 
 const struct pl_word pl_words_queue[] = {
     {"memory", PL_CONFIG_QUEUE_MEMORY, 0},
-    {"lmdb", PL_CONFIG_QUEUE_LMDB, L},
+    {"lmdb", PL_CONFIG_QUEUE_LMDB, 0},
     {"postgres", PL_CONFIG_QUEUE_POSTGRES, L},
     {"pgmq", PL_CONFIG_QUEUE_PGMQ, L},
     {"in_memory", PL_CONFIG_QUEUE_MEMORY, A},
-    {"yaque", PL_CONFIG_QUEUE_LMDB, A | L},
-    {"file", PL_CONFIG_QUEUE_LMDB, A | L},
+    {"yaque", PL_CONFIG_QUEUE_LMDB, A},
+    {"file", PL_CONFIG_QUEUE_LMDB, A},
     {"postgres_custom", PL_CONFIG_QUEUE_POSTGRES, A | L},
     {"postgres_pgmq", PL_CONFIG_QUEUE_PGMQ, A | L},
     {NULL, 0, 0},
 };
 const struct pl_word pl_words_store[] = {
     {"memory", PL_CONFIG_STORE_MEMORY, 0},
-    {"lmdb", PL_CONFIG_STORE_LMDB, L},
+    {"lmdb", PL_CONFIG_STORE_LMDB, 0},
     {"postgres", PL_CONFIG_STORE_POSTGRES, L},
     {"in_memory", PL_CONFIG_STORE_MEMORY, A},
-    {"yaque", PL_CONFIG_STORE_LMDB, A | L},
-    {"file", PL_CONFIG_STORE_LMDB, A | L},
+    {"yaque", PL_CONFIG_STORE_LMDB, A},
+    {"file", PL_CONFIG_STORE_LMDB, A},
     {NULL, 0, 0},
 };
 const struct pl_word pl_words_on_full[] = {

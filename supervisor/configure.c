@@ -213,12 +213,31 @@ check_pool(const struct pl_config_pool *pool, struct pl_error *err)
     return 0;
 }
 
+/* One store an instance, in its state directory. */
+static int
+check_place(const struct pl_supervisor *sup, const struct pl_config_pool *pool,
+            struct pl_error *err)
+{
+    const char *path = pool->queue.path;
+    size_t len = strlen(sup->state_dir);
+    if (pool->queue.type != PL_CONFIG_QUEUE_LMDB || path == NULL || path[0] != '/' ||
+        (strncmp(path, sup->state_dir, len) == 0 && (path[len] == '/' || path[len] == '\0')))
+        return 0;
+    pl_error_set(err,
+                 "pools.%s.queue.path: %s lies outside the state directory %s; an instance has "
+                 "one store, and it is there: leave the path out, or move state_dir",
+                 pool->name, path, sup->state_dir);
+    return -EINVAL;
+}
+
 static int
 check_whole(struct pl_supervisor *sup, const struct pl_config *config, struct pl_error *err)
 {
     uint64_t workers = 0;
     for (uint32_t i = 0; i < config->pool_count; i++) {
         int rc = check_pool(&config->pools[i], err);
+        if (rc == 0)
+            rc = check_place(sup, &config->pools[i], err);
         if (rc < 0)
             return rc;
         for (uint32_t k = 0; k < config->pools[i].worker_group_count; k++)
@@ -498,6 +517,8 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
     sup->config = config;
     if (old != config)
         pl_config_free(old);
+    if (sup->phase == PL_SUP_SERVING && pl_store_is_wanted(sup) && !sup->store.open)
+        return pl_store_add(sup, err);
     return 0;
 }
 

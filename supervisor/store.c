@@ -201,6 +201,20 @@ pl_store_begin(struct pl_supervisor *sup)
     return 0;
 }
 
+int
+pl_store_add(struct pl_supervisor *sup, struct pl_error *err)
+{
+    int rc = pl_store_open(sup);
+    sup->store.base = pl_memlog_last_lsn(sup->log);
+    if (rc == 0)
+        rc = pl_store_begin(sup);
+    if (rc < 0)
+        pl_error_set_errno(err, rc, "the store's link cannot be made");
+    else
+        pl_store_start(sup);
+    return rc;
+}
+
 /* ---- the process ---- */
 
 static int
@@ -269,6 +283,7 @@ pl_store_start(struct pl_supervisor *sup)
     if (rc == 0)
         return;
     snprintf(store->error, sizeof(store->error), "cannot start pl-store: %s", strerror(-rc));
+    store->is_final = rc == -ENOENT; /* it is not installed */
     store->failures++;
     back_off(sup);
 }

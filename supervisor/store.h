@@ -19,6 +19,7 @@
 #include "shm/map.h"
 #include "shm/storelink.h"
 #include "supervisor/guard_client.h"
+#include "util/error.h"
 
 struct pl_supervisor;
 
@@ -93,6 +94,9 @@ bool pl_store_was_begun(const struct pl_supervisor *sup);
 
 /* Asks for everything that the store has; before it is started. */
 void pl_store_want_all(struct pl_supervisor *sup);
+
+/* A reload has brought the first durable pool: makes the link and starts the store. */
+int pl_store_add(struct pl_supervisor *sup, struct pl_error *err);
 
 /* The log is restored: records marked durable are sent from here on. */
 int pl_store_begin(struct pl_supervisor *sup);

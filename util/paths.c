@@ -315,10 +315,12 @@ program_dir(unsigned index, char ret_path[PL_PATH_BYTES])
                                          "/../supervisor/guard",
                                          "/../supervisor",
                                          "/../worker",
+                                         "/../store",
                                          "/../tools",
                                          "/../../supervisor/guard",
                                          "/../../supervisor",
                                          "/../../worker",
+                                         "/../../store",
                                          "/../../tools"};
     const char *chosen = getenv("PL_LIBEXEC_DIR");
     char own[PL_PATH_BYTES];

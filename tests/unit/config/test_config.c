@@ -107,8 +107,8 @@ START_TEST(examples_have_their_verdict)
     expect_example("minimal.yaml", 0);
     expect_example("quickstart.yaml", 0);
     expect_example("lanes.yaml", 0);
-    expect_example("p-scheduler.json", 4);
-    expect_example("reference.yaml", 12);
+    expect_example("p-scheduler.json", 3);
+    expect_example("reference.yaml", 10);
 }
 END_TEST
 
@@ -207,6 +207,32 @@ START_TEST(the_reference_page_is_current)
 }
 END_TEST
 
+START_TEST(a_queue_is_durable_unless_told_otherwise)
+{
+    static const struct {
+        const char *lines;
+        int queue, mailbox;
+    } cases[] = {
+        {"max_units: 4", PL_CONFIG_QUEUE_LMDB, PL_CONFIG_STORE_LMDB},
+        {"max_units: 4, queue: {stream: x}", PL_CONFIG_QUEUE_LMDB, PL_CONFIG_STORE_LMDB},
+        {"max_units: 4, queue: \"${PL_TEST_NONE:-lmdb}\"", PL_CONFIG_QUEUE_LMDB,
+         PL_CONFIG_STORE_LMDB},
+        {"max_units: 4, queue: {type: yaque, path: ./data/q}, mailbox: {storage: in_memory}",
+         PL_CONFIG_QUEUE_LMDB, PL_CONFIG_STORE_MEMORY},
+        {"max_units: 4, queue: memory", PL_CONFIG_QUEUE_MEMORY, PL_CONFIG_STORE_MEMORY},
+    };
+    for (size_t i = 0; i < PL_ARRAY_LEN(cases); i++) {
+        char text[512];
+        snprintf(text, sizeof(text), "version: 1\npools:\n  p: {%s}\n", cases[i].lines);
+        struct pl_config *c = parse(text, true, NULL);
+        ck_assert_ptr_nonnull(c);
+        ck_assert_int_eq(c->pools[0].queue.type, cases[i].queue);
+        ck_assert_int_eq(c->pools[0].mailbox.type, cases[i].mailbox);
+        pl_config_free(c);
+    }
+}
+END_TEST
+
 START_TEST(secrets_are_put_in)
 {
     struct pl_config *c = parse("version: 1\nsecrets: {k: {env: PL_TEST_SECRET}}\n"
@@ -232,6 +258,7 @@ main(void)
     Suite *suite = suite_create("config");
     TCase *tc = tcase_create("config");
     tcase_add_test(tc, bad_inputs_are_told_exactly);
+    tcase_add_test(tc, a_queue_is_durable_unless_told_otherwise);
     tcase_add_test(tc, examples_have_their_verdict);
     tcase_add_test(tc, values_arrive);
     tcase_add_test(tc, an_alias_bomb_is_refused);

@@ -1,0 +1,219 @@
+#!/usr/bin/python3
+"""Durable pools: what was acknowledged is there again after anything that leaves the disk whole."""
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import unittest
+
+import lib
+
+CONFIG = """\
+version: 1
+name: durable
+pools:
+  build:
+    max_units: {cpu: 2}
+    workers:
+      - {name: sh, kind: cpu, replicas: 2, handles: [command], executor: {plugin: command}}
+  quick:
+    max_units: 10
+    queue: lmdb
+    max_payload: 12MiB
+    workers:
+      - {name: echo, replicas: 2, handles: [echo], executor: {plugin: echo}}
+  soft:
+    max_units: 10
+    queue: memory
+    workers:
+      - {name: echo, replicas: 1, handles: [echo], executor: {plugin: echo}}
+"""
+
+
+def program_of(pid):
+    try:
+        with open(f'/proc/{pid}/cmdline', 'rb') as file:
+            return os.path.basename(file.read().split(b'\0')[0]).decode()
+    except OSError:
+        return ''
+
+
+class Durable(lib.Test):
+    config = CONFIG
+
+    def pids(self, *programs):
+        """Processes of this instance, by program."""
+        return [pid for pid in lib.processes_with(self.instance.dir.name)
+                if program_of(pid) in programs]
+
+    def one(self, program):
+        return lib.until(f'one {program} runs',
+                         lambda: (lambda pids: pids[0] if len(pids) == 1 else None)(
+                             self.pids(program)))
+
+    def pool(self, name):
+        return next(pool for pool in self.instance.stats()['pools'] if pool['name'] == name)
+
+    def power_cut(self):
+        """Everything dies at once, as with the machine; then it is started again."""
+        mark = self.instance.dir.name
+        for pid in lib.processes_with(mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except OSError:
+                pass
+        self.assertEqual(lib.until_gone(mark), [])
+        self.instance.start()
+
+    def result(self, job):
+        self.instance.plctl('wait', job, code=0)
+        return self.instance.plctl('result', job, code=0).out
+
+    def test_jobs_and_outcomes_come_back_as_they_were(self):
+        plctl, submit = self.instance.plctl, self.instance.submit
+        done = submit('echo', '-p', 'quick', '-d', 'early')
+        self.assertEqual(self.result(done), 'early')
+        gone = submit('echo', '-p', 'quick', '-d', 'acknowledged')
+        plctl('wait', gone, code=0)
+        plctl('pool', 'pause', 'quick', code=0)
+        queued = [submit('echo', '-p', 'quick', '-d', f'queued {i}')
+                  for i in range(5)]
+        big = self.instance.dir / 'big'
+        big.write_bytes(os.urandom(9 << 20))
+        large = submit('echo', '-p', 'quick', '-d', f'@{big}')
+        held = submit('echo', '-p', 'quick', '--hold', '-d', 'held')
+        hold_later = submit('echo', '-p', 'quick', '-d', 'hold later')
+        plctl('job', 'hold', hold_later, code=0)
+        release = submit('echo', '-p', 'quick', '--hold', '-d', 'released')
+        plctl('job', 'release', release, code=0)
+        delayed = submit('echo', '-p', 'quick', '--delay', '1h', '-d', 'delayed')
+        cancelled = submit('echo', '-p', 'quick', '-d', 'cancelled')
+        plctl('cancel', cancelled, code=0)
+        soft = submit('echo', '-p', 'soft', '--hold', '-d', 'soft')
+        self.power_cut()
+        self.assertEqual(plctl('result', done, code=0).out, 'early')
+        for i, job in enumerate(queued):
+            self.assertEqual(self.result(job), f'queued {i}')
+        plctl('wait', large, code=0)
+        self.assertEqual(plctl('result', large, code=0).raw, big.read_bytes())
+        self.assertEqual(self.result(release), 'released')
+        for job in (held, hold_later):
+            self.assertEqual(self.instance.job(job)['state'], 'held')
+        self.assertEqual(self.instance.job(delayed)['state'], 'delayed')
+        self.assertEqual(self.instance.job(cancelled)['outcome'], 'cancelled')
+        plctl('job', 'show', soft, code=4)
+        plctl('job', 'release', held, code=0)
+        self.assertEqual(self.result(held), 'held')
+
+    def test_a_clean_stop_keeps_what_waits(self):
+        plctl = self.instance.plctl
+        plctl('pool', 'pause', 'quick', code=0)
+        jobs = [self.instance.submit('echo', '-p', 'quick', '-d', str(i)) for i in range(20)]
+        plctl('stop', '--now', code=0)
+        self.assertEqual(lib.until_gone(self.instance.dir.name), [])
+        self.instance.start()
+        for i, job in enumerate(jobs):
+            self.assertEqual(self.result(job), str(i))
+
+    def test_a_running_job_runs_again_and_at_most_once_does_not(self):
+        out = self.instance.dir / 'runs'
+        script = f'echo run >> {out}; read line < {self.instance.dir}/gate; echo end'
+        os.mkfifo(self.instance.dir / 'gate')
+        again = self.instance.run_detached('sh', '-c', script)
+        once = self.instance.run_detached('sh', '-c', f'echo once >> {out}; exec sleep 600',
+                                          options=['--at-most-once'])
+        lib.until('both run', lambda: out.exists() and len(out.read_text().split()) == 2)
+        self.power_cut()
+        self.instance.plctl('wait', once)
+        job = self.instance.job(once)
+        self.assertEqual((job['outcome'], job['reason']), ('failed', 'interrupted'))
+        with open(self.instance.dir / 'gate', 'w', encoding='utf-8') as gate:
+            gate.write('go\n')
+        self.assertEqual(self.result(again), 'end\n')
+        self.assertEqual(self.instance.job(again)['attempt'], 2)
+        self.assertEqual(sorted(out.read_text().split()), ['once', 'run', 'run'])
+
+    def test_no_answer_before_the_disk_has_it(self):
+        store = self.one('pl-store')
+        os.kill(store, signal.SIGSTOP)
+        waits = self.instance.popen('submit', '--id-only', 'echo', '-p', 'quick', '-d', 'x')
+        try:
+            # A memory pool is not held up, and by then the submit has long been seen.
+            self.assertEqual(self.instance.plctl('submit', '--wait', 'echo', '-p', 'soft', '-d', 'y',
+                                                 code=0).out, 'y')
+            lib.until('the job was taken',
+                      lambda: self.pool('quick')['submitted_total'] == 1)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                waits.wait(timeout=0.3)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        out, _ = waits.communicate(timeout=lib.LIMIT)
+        self.assertEqual(waits.returncode, 0)
+        self.assertEqual(self.result(out.decode().strip()), 'x')
+
+    def test_the_store_dies_and_nobody_notices(self):
+        for round_ in range(5):
+            os.kill(self.one('pl-store'), signal.SIGKILL)
+            self.assertEqual(self.instance.plctl('submit', '--wait', 'echo', '-p', 'quick', '-d',
+                                                 str(round_), code=0).out, str(round_))
+        self.power_cut()
+        self.assertEqual(self.instance.stats()['supervisor']['epoch'], 1)
+
+    def test_supervisor_and_store_die_together(self):
+        plctl = self.instance.plctl
+        plctl('pool', 'pause', 'quick', code=0)
+        jobs = []
+        for round_ in range(5):
+            jobs += [self.instance.submit('echo', '-p', 'quick', '-d', f'{round_}.{i}')
+                     for i in range(3)]
+            supervisor, store = self.one('pl-supervisor'), self.one('pl-store')
+            os.kill(store, signal.SIGKILL)
+            os.kill(supervisor, signal.SIGKILL)
+            lib.until('another supervisor serves', lambda old=supervisor: self.instance.plctl(
+                'status').code == 0 and self.instance.supervisor_pid() != old)
+            plctl('pool', 'pause', 'quick', code=0)
+        plctl('pool', 'resume', 'quick', code=0)
+        for number, job in enumerate(jobs):
+            self.assertEqual(self.result(job), f'{number // 3}.{number % 3}')
+        plctl('pool', 'pause', 'quick', code=0)
+        last = self.instance.submit('echo', '-p', 'quick', '-d', 'last')
+        self.power_cut()
+        self.assertEqual(self.result(last), 'last')
+        for number, job in enumerate(jobs):
+            self.assertEqual(plctl('result', job, code=0).out, f'{number // 3}.{number % 3}')
+
+    def test_a_damaged_store_is_refused_and_kept(self):
+        for i in range(50):
+            self.instance.submit('echo', '-p', 'quick', '--hold', '-d', str(i))
+        self.instance.plctl('stop', '--now', code=0)
+        self.assertEqual(lib.until_gone(self.instance.dir.name), [])
+        self.instance.started = False
+        folder = self.instance.dir / 'state' / 'store'
+        shutil.copytree(folder, self.instance.dir / 'copy')
+        (folder / 'db' / 'data.mdb').write_bytes(b'')
+        result = self.instance.plctl('start', '-d', self.instance.config, '--state-dir',
+                                     self.instance.dir / 'state')
+        self.assertNotEqual(result.code, 0)
+        self.assertIn('empty', self.instance.log())
+        self.assertEqual(lib.until_gone(self.instance.dir.name), [])
+        shutil.rmtree(folder)
+        shutil.move(self.instance.dir / 'copy', folder)
+        self.instance.start()
+        self.assertEqual(self.pool('quick')['held'], 50)
+
+    def test_a_reload_brings_the_first_durable_pool(self):
+        text = CONFIG.replace('queue: lmdb', 'queue: memory').replace(
+            '    max_units: {cpu: 2}\n', '    max_units: {cpu: 2}\n    queue: memory\n')
+        other = lib.Instance(text, os.environ.get('PL_LOOP'))
+        self.addCleanup(other.stop)
+        self.assertFalse((other.dir / 'state' / 'store').exists())
+        other.config.write_text(CONFIG)
+        other.plctl('reload', code=0)
+        self.assertEqual(other.plctl('submit', '--wait', 'echo', '-p', 'quick', '-d', 'now',
+                                     code=0).out, 'now')
+        self.assertTrue((other.dir / 'state' / 'store' / 'STORE').exists())
+
+
+if __name__ == '__main__':
+    lib.main()
