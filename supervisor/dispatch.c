@@ -226,6 +226,8 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
      * job runs again as if it had not begun. What must not, waits. */
     run->after = action->attempt > 1 || (view.flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
+    if (++worker->jobs_started == worker->jobs_max)
+        sup->recycle_wanted = true;
     try_dispatch(sup, worker, action->slot);
 }
 

@@ -21,6 +21,7 @@
 #include "supervisor/act.h"
 #include "supervisor/configure.h"
 #include "supervisor/events.h"
+#include "supervisor/health.h"
 #include "supervisor/link.h"
 #include "supervisor/publish.h"
 #include "supervisor/restore.h"
@@ -234,6 +235,7 @@ do_due(struct pl_supervisor *sup)
     pl_wait_due(sup);
     pl_workers_due(sup);
     pl_store_due(sup);
+    pl_health_due(sup);
     pl_stop_due(sup);
     if (sup->reload_wanted) {
         sup->reload_wanted = false;

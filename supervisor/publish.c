@@ -197,6 +197,7 @@ worker_state(const struct pl_worker *worker)
     case PL_WORKER_UP:
         return worker->busy > 0 ? 4 : 3;
     case PL_WORKER_LEAVING:
+    case PL_WORKER_HUNG:
         return 5;
     case PL_WORKER_BACKOFF:
         return 6;

@@ -107,6 +107,8 @@ struct pl_supervisor {
     pl_time next_publish; /* when the statistics pages may be written again */
     pl_time next_beat;
     pl_time next_measure; /* of the workers' memory */
+    pl_time next_health;  /* looks at the workers */
+    bool recycle_wanted;  /* a worker was given its last job */
     uint64_t turns;       /* of the loop */
     bool stats_dirty;
     bool publish_first; /* an administrator is answered: what changed is to be seen by then */

@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "supervisor/act.h"
 #include "supervisor/events.h"
+#include "supervisor/health.h"
 #include "supervisor/launch.h"
 #include "supervisor/stop.h"
 #include "util/log.h"
@@ -33,6 +34,7 @@ enum event {
     EV_EXITED,
     EV_TREE_GONE,
     EV_LEAVE,
+    EV_HUNG,
     EV_KILL,
     EV_DUE,
     EV_COUNT,
@@ -55,6 +57,7 @@ pl_worker_status_text(const struct pl_worker *worker)
     case PL_WORKER_UP:
         return worker->busy > 0 ? "busy" : "idle";
     case PL_WORKER_LEAVING:
+    case PL_WORKER_HUNG:
     case PL_WORKER_DYING:
     case PL_WORKER_TREE:
         return "stopping";
@@ -86,7 +89,10 @@ pl_worker_describe_death(const struct pl_worker *worker, char *text, size_t byte
                  worker->error);
         return;
     }
-    if (WIFSIGNALED(status))
+    if (worker->hung)
+        at = snprintf(text, bytes, "worker %s (pid %u) was ended: %s", worker->name, worker->pid,
+                      worker->error);
+    else if (WIFSIGNALED(status))
         at = snprintf(text, bytes, "worker %s (pid %u) died of signal %d (%s)", worker->name,
                       worker->pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
@@ -143,6 +149,10 @@ start(struct pl_supervisor *sup, struct pl_worker *worker)
     worker->gen++;
     worker->deadline = 0;
     worker->known_death = worker->kill_sent = worker->corrupt = false;
+    worker->hung = worker->aborted = false;
+    worker->health = (struct pl_worker_health){.heard = 0};
+    worker->jobs_started = 0;
+    worker->jobs_max = sup->groups[worker->group].config->recycle.max_jobs;
     worker->since = sup->now;
     worker->since_wall = sup->now_wall;
     worker->error[0] = '\0';
@@ -169,6 +179,18 @@ spawned(struct pl_supervisor *sup, struct pl_worker *worker)
     announce(sup, worker);
 }
 
+/* Its predecessor has worked up to now. */
+static void
+let_replaced_go(struct pl_supervisor *sup, const struct pl_worker *successor)
+{
+    for (uint32_t i = 0; i < sup->worker_count; i++) {
+        struct pl_worker *worker = &sup->workers[i];
+        if (worker->used && worker->replaced && worker->group == successor->group &&
+            worker->replica == successor->replica)
+            pl_worker_leave(sup, worker, false);
+    }
+}
+
 static void
 ready(struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -189,6 +211,7 @@ ready(struct pl_supervisor *sup, struct pl_worker *worker)
         pl_log(PL_LOG_ERROR, "the core refused a worker", PL_F_STR("worker", worker->name));
     pl_log(PL_LOG_INFO, "worker is ready", PL_F_STR("worker", worker->name),
            PL_F_UINT("pid", worker->pid), PL_F_NS("after", sup->now - worker->since));
+    let_replaced_go(sup, worker);
     restart_next(sup, worker->group);
 }
 
@@ -248,10 +271,11 @@ exited(struct pl_supervisor *sup, struct pl_worker *worker)
     }
     if (worker->status == PL_WORKER_LOADING && worker->error[0] == '\0')
         pl_worker_describe_death(worker, worker->error, sizeof(worker->error));
-    if (worker->status == PL_WORKER_UP && !worker->known_death) {
+    if ((worker->status == PL_WORKER_UP || worker->hung) && !worker->known_death) {
         char text[PL_WORKER_ERROR_BYTES];
         pl_worker_describe_death(worker, text, sizeof(text));
-        snprintf(worker->error, sizeof(worker->error), "%s", text);
+        if (!worker->hung)
+            snprintf(worker->error, sizeof(worker->error), "%s", text);
         pl_log(PL_LOG_WARNING, "worker died", PL_F_STR("worker", worker->name),
                PL_F_STR("how", text), PL_F_UINT("jobs", worker->busy));
         pl_event_worker(sup, PL_SUPEV_WORKER_CRASHED, worker, worker->exit_status, text);
@@ -376,9 +400,16 @@ static handler *const table[PL_WORKER_STATUS_COUNT][EV_COUNT] = {
                            [EV_EXITED] = exited,
                            [EV_LEAVE] = end_early,
                            [EV_KILL] = kill_tree},
-    [PL_WORKER_UP] =
-        {[EV_SPAWNED] = announce, [EV_EXITED] = exited, [EV_LEAVE] = leave, [EV_KILL] = kill_tree},
-    [PL_WORKER_LEAVING] = {[EV_EXITED] = exited, [EV_KILL] = kill_tree, [EV_DUE] = overdue},
+    [PL_WORKER_UP] = {[EV_SPAWNED] = announce,
+                      [EV_EXITED] = exited,
+                      [EV_LEAVE] = leave,
+                      [EV_HUNG] = pl_health_hung,
+                      [EV_KILL] = kill_tree},
+    [PL_WORKER_LEAVING] = {[EV_EXITED] = exited,
+                           [EV_HUNG] = pl_health_hung,
+                           [EV_KILL] = kill_tree,
+                           [EV_DUE] = overdue},
+    [PL_WORKER_HUNG] = {[EV_EXITED] = exited, [EV_KILL] = kill_tree, [EV_DUE] = pl_health_escalate},
     [PL_WORKER_DYING] =
         {[EV_SPAWN_FAILED] = never_lived, [EV_EXITED] = exited, [EV_KILL] = kill_tree},
     [PL_WORKER_TREE] = {[EV_TREE_GONE] = tree_gone},
@@ -458,6 +489,12 @@ pl_worker_leave(struct pl_supervisor *sup, struct pl_worker *worker, bool again)
 }
 
 void
+pl_worker_hangs(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    dispatch_event(sup, worker, EV_HUNG);
+}
+
+void
 pl_worker_kill(struct pl_supervisor *sup, struct pl_worker *worker, bool known)
 {
     worker->known_death = worker->known_death || known;
@@ -508,6 +545,7 @@ pl_workers_alive(const struct pl_supervisor *sup)
         case PL_WORKER_LOADING:
         case PL_WORKER_UP:
         case PL_WORKER_LEAVING:
+        case PL_WORKER_HUNG:
         case PL_WORKER_DYING:
         case PL_WORKER_TREE:
             alive++;
@@ -559,10 +597,30 @@ static struct pl_worker *
 find_replica(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
 {
     for (uint32_t i = 0; i < sup->worker_count; i++)
-        if (sup->workers[i].used && sup->workers[i].group == group &&
+        if (sup->workers[i].used && !sup->workers[i].replaced && sup->workers[i].group == group &&
             sup->workers[i].replica == replica)
             return &sup->workers[i];
     return NULL;
+}
+
+void
+pl_worker_replace(struct pl_supervisor *sup, struct pl_worker *worker, bool at_once)
+{
+    const struct pl_config_workers *config = sup->groups[worker->group].config;
+    /* Two processes may not fit on a card. */
+    bool alone = config->kind == PL_CONFIG_WORKER_GPU || config->device_count > 0;
+    struct pl_worker *next = alone ? NULL : claim(sup, worker->group, worker->replica);
+    if (next == NULL) {
+        pl_worker_leave(sup, worker, true);
+        return;
+    }
+    next->wanted = true;
+    next->restarts = worker->restarts + 1;
+    worker->replaced = true;
+    worker->wanted = false;
+    if (at_once)
+        dispatch_event(sup, worker, EV_LEAVE);
+    dispatch_event(sup, next, EV_START);
 }
 
 void

@@ -27,6 +27,7 @@ enum pl_worker_status {
     PL_WORKER_LOADING,  /* process runs, plugin opens */
     PL_WORKER_UP,       /* takes jobs */
     PL_WORKER_LEAVING,  /* finishes its jobs, then ends */
+    PL_WORKER_HUNG,     /* shows no life: asked to end, then killed (health.h) */
     PL_WORKER_DYING,    /* told to end or being killed */
     PL_WORKER_TREE,     /* its process ended, its descendants are being ended */
     PL_WORKER_BACKOFF,  /* waits before it is started again */
@@ -68,6 +69,16 @@ struct pl_group {
     char plugin_path[4096];
 };
 
+/* What the looks at a worker's beat have found; see health.h. */
+struct pl_worker_health {
+    pl_time beat;      /* its word, as it was seen last */
+    pl_time heard;     /* when that word was new, by our clock; 0: not looked at yet */
+    pl_time next_look; /* monotonic */
+    uint32_t misses;   /* in a row */
+    uint32_t beats;    /* heard since it was continued */
+    bool continued;    /* SIGCONT was sent, and it has not lived long since */
+};
+
 struct pl_worker {
     uint32_t index;
     uint32_t gen; /* of the process; 0: never started */
@@ -81,7 +92,12 @@ struct pl_worker {
     bool restart_wanted; /* its turn in a rolling restart will come */
     bool core_ready;     /* the core has it as READY or DRAINING */
     bool kill_sent;
-    int32_t exit_status; /* as of waitpid(2), once EXITED came */
+    bool hung;     /* ended because it showed no life: `error` says for how long */
+    bool aborted;  /* SIGABRT was sent to one that hangs */
+    bool replaced; /* a successor has its place: it leaves when that one is ready */
+    struct pl_worker_health health;
+    uint32_t jobs_started, jobs_max; /* of this process; max 0: no bound */
+    int32_t exit_status;             /* as of waitpid(2), once EXITED came */
     uint32_t pid;
     pl_time since; /* monotonic: start of the process */
     pl_wall since_wall;
@@ -126,6 +142,13 @@ void pl_worker_idle(struct pl_supervisor *sup, struct pl_worker *worker);
 
 /* Finish the jobs, then end; with @again a new process follows. */
 void pl_worker_leave(struct pl_supervisor *sup, struct pl_worker *worker, bool again);
+
+/* Starts a successor in its place. It finishes its jobs and ends: @at_once, or when the successor
+ * is ready. Where devices are used, or places have run out, it leaves first. */
+void pl_worker_replace(struct pl_supervisor *sup, struct pl_worker *worker, bool at_once);
+
+/* It shows no life any more. */
+void pl_worker_hangs(struct pl_supervisor *sup, struct pl_worker *worker);
 
 /* End its tree now. @known: by our decision, so that its jobs are not blamed. */
 void pl_worker_kill(struct pl_supervisor *sup, struct pl_worker *worker, bool known);

@@ -12,6 +12,10 @@
 
 #include "parkinglot/executor.h"
 
+#ifndef HOSTILE_FLAGS
+#define HOSTILE_FLAGS 0
+#endif
+
 static const struct pl_exec_api *api;
 static struct pl_exec_host *worker;
 
@@ -332,6 +336,7 @@ pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
         .struct_size = sizeof(plugin),
         .abi_major = PL_EXEC_ABI_MAJOR,
         .abi_minor = PL_EXEC_ABI_MINOR,
+        .flags = HOSTILE_FLAGS,
         .name = "hostile",
         .version = "6.6.6",
         .description = "does what a plugin must not do",
