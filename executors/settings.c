@@ -62,6 +62,9 @@ command_configure(const struct pl_exec_open *info, char error[256])
     json_t *value;
     snprintf(command_config.work_dir, sizeof(command_config.work_dir), "%s", info->work_dir);
     const char *owner = getenv("PL_RUN_AS_OWNER");
+    const char *limit = getenv("PL_OUTPUT_LIMIT"); /* the group's; the plugin's own key wins */
+    if (limit != NULL && strtoull(limit, NULL, 10) > 0)
+        command_config.output_limit = strtoull(limit, NULL, 10);
     command_config.run_as_owner = owner != NULL && strcmp(owner, "1") == 0;
     json_t *root = json_loads(info->config_json, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(root)) {

@@ -315,6 +315,10 @@ same_process(const struct pl_config_workers *a, const struct pl_config_workers *
            same_text(a->executor.config, b->executor.config) &&
            same_text(a->work_dir, b->work_dir) && same_list(&a->env, &b->env) &&
            a->concurrency == b->concurrency && a->run_as == b->run_as &&
+           same_text(a->cpus, b->cpus) && a->sandbox.nice == b->sandbox.nice &&
+           a->sandbox.oom_score_adj == b->sandbox.oom_score_adj &&
+           a->sandbox.no_new_privileges == b->sandbox.no_new_privileges &&
+           a->recycle.max_jobs == b->recycle.max_jobs &&
            memcmp(&a->limits, &b->limits, sizeof(a->limits)) == 0;
 }
 

@@ -70,7 +70,7 @@ add_devices(struct env *env, const struct pl_config_workers *config)
         env_add(env, "%s=%s", names[i], ids);
 }
 
-/* The plugin's configuration, with the group's own limit on output where it names none itself. */
+/* The plugin's configuration. */
 static void
 add_config(struct env *env, const struct pl_supervisor *sup, const struct pl_config_workers *config,
            char *error, size_t error_bytes)
@@ -132,6 +132,13 @@ fill_env(struct env *env, struct pl_supervisor *sup, struct pl_worker *worker)
     env_add(env, "PL_WORK_DIR=%s", config->work_dir != NULL ? config->work_dir : sup->state_dir);
     env_add(env, "PL_CONCURRENCY=%u", config->concurrency);
     env_add(env, "PL_RUN_AS_OWNER=%d", config->run_as == PL_CONFIG_RUN_AS_OWNER);
+    env_add(env, "PL_NICE=%d", config->sandbox.nice);
+    env_add(env, "PL_OOM_SCORE_ADJ=%d", config->sandbox.oom_score_adj);
+    env_add(env, "PL_NO_NEW_PRIVILEGES=%d", config->sandbox.no_new_privileges);
+    if (config->cpus != NULL && strcmp(config->cpus, "auto") != 0)
+        env_add(env, "PL_CPUS=%s", config->cpus);
+    if (config->limits.output > 0)
+        env_add(env, "PL_OUTPUT_LIMIT=%llu", (unsigned long long)config->limits.output);
     add_config(env, sup, config, worker->error, sizeof(worker->error));
     add_devices(env, config);
     for (uint32_t i = 0; i < config->env.count; i++)

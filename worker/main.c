@@ -469,6 +469,9 @@ main(void)
                            : (uint32_t)wanted;
     if (watch_channel(&host) < 0)
         refuse(&host, false, "no epoll descriptor can be had");
+    char wrong[512];
+    if (!pl_confine(&host, wrong, sizeof(wrong)))
+        refuse(&host, true, wrong);
     open_plugin(&host);
     if (!host.on_channel_thread && pl_threads_start(&host) < 0)
         refuse(&host, false, "executor threads cannot be started");

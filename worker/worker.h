@@ -167,6 +167,12 @@ void pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job);
 /* Waits for them, but not for ever. Return: false: some are still inside the plugin. */
 bool pl_threads_stop(struct pl_exec_host *host);
 
+/* ---- confine.c ---- */
+
+/* Cores, niceness, privileges, as the environment says. Return: false: @text says what cannot be
+ * had. */
+bool pl_confine(struct pl_exec_host *host, char *text, size_t bytes);
+
 /* ---- api.c: what the plugin sees ---- */
 
 extern const struct pl_exec_api pl_api;

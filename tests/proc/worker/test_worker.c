@@ -10,10 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "util/fd.h"
 
 static struct fake fake;
 static struct fake_job job;
@@ -421,6 +424,46 @@ START_TEST(test_heartbeat)
 }
 END_TEST
 
+START_TEST(test_confined)
+{
+    struct fake_options options = {
+        .plugin = own_plugin("behave_plain"),
+        .env = {"PL_NICE=7", "PL_OOM_SCORE_ADJ=321", "PL_CPUS=0", "PL_NO_NEW_PRIVILEGES=1"}};
+    char path[64], text[4096];
+    cpu_set_t cpus;
+    fake_start_ready(&fake, &options);
+    ck_assert_int_eq(getpriority(PRIO_PROCESS, (id_t)fake.pid), 7);
+    snprintf(path, sizeof(path), "/proc/%d/oom_score_adj", fake.pid);
+    ck_assert_int_eq(pl_fd_read_text(AT_FDCWD, path, text, sizeof(text)), 0);
+    ck_assert_str_eq(text, "321");
+    snprintf(path, sizeof(path), "/proc/%d/status", fake.pid);
+    ck_assert_int_eq(pl_fd_read_text(AT_FDCWD, path, text, sizeof(text)), 0);
+    ck_assert_ptr_nonnull(strstr(text, "NoNewPrivs:\t1"));
+    ck_assert_int_eq(sched_getaffinity(fake.pid, sizeof(cpus), &cpus), 0);
+    ck_assert_int_eq(CPU_COUNT(&cpus), 1);
+    ck_assert(CPU_ISSET(0, &cpus));
+    drain();
+}
+END_TEST
+
+/* What cannot be had is said by name, and for good. */
+START_TEST(test_cannot_be_confined)
+{
+    static const char *const cpus[] = {"PL_CPUS=5-2", "PL_CPUS=1,", "PL_CPUS=x", "PL_CPUS=4095",
+                                       "PL_CPUS=99999999999999999999"};
+    struct fake_options options = {.plugin = own_plugin("behave_plain"), .env = {cpus[_i]}};
+    struct pl_ring_record record;
+    struct pl_rec_failed_open head;
+    fake_start(&fake, &options);
+    fake_until(&fake, PL_W2S_FAILED_OPEN, &record);
+    memcpy(&head, record.body, sizeof(head));
+    ck_assert_uint_eq(head.permanent, 1);
+    ck_assert_int_eq(memcmp((const char *)record.body + sizeof(head), "cpus: ", 6), 0);
+    ck_assert_int_eq(WEXITSTATUS(fake_wait_exit(&fake)), 65);
+    fake_end(&fake);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -443,5 +486,7 @@ main(int argc, char **argv)
     tcase_add_loop_test(tcase, test_drain, 0, 3);
     tcase_add_test(tcase, test_exit_while_running);
     tcase_add_test(tcase, test_heartbeat);
+    tcase_add_test(tcase, test_confined);
+    tcase_add_loop_test(tcase, test_cannot_be_confined, 0, 5);
     return run_suite(argc, argv, "worker", tcase);
 }
