@@ -1,6 +1,6 @@
 #include "record/job.h"
 
-#include "record/tlv.h"
+#include "record/tlv_write.h"
 
 #define FIELD(t, k, type, member)                                                                  \
     {                                                                                              \

@@ -27,10 +27,10 @@ struct pl_tlv_field {
     uint32_t count_offset; /* arrays: of a uint32_t */
 };
 
-/* Outcomes of record.h. The table is sorted by tag. */
-int pl_tlv_encode(const struct pl_tlv_field *table, size_t fields, const void *object, uint8_t *buf,
-                  size_t max, size_t *ret_len);
-/* @object was initialised: all values none. */
+#define PL_TLV_TEXT_MAX 65535u
+
+/* Writing is in tlv_write.h. @table is sorted by tag; @object was initialised: all values none.
+ * Outcomes of record.h. */
 int pl_tlv_decode(const struct pl_tlv_field *table, size_t fields, struct pl_str body,
                   void *object);
 
