@@ -13,15 +13,6 @@ pl_uuid_v7(uint64_t unix_ms, const uint8_t random[10])
     return id;
 }
 
-uint64_t
-pl_uuid_hash(const struct pl_uuid *id)
-{
-    uint64_t hash = 0;
-    for (int i = 8; i < 16; i++)
-        hash = hash << 8 | id->b[i];
-    return hash;
-}
-
 char *
 pl_uuid_format(const struct pl_uuid *id, char text[PL_UUID_TEXT_BYTES])
 {

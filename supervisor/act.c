@@ -80,19 +80,46 @@ pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record 
 
 /* ---- actions ---- */
 
+/* Of the step whose actions are being performed: the jobs looked at, the latest in `last`. */
+static struct {
+    struct pl_job_view view[2];
+    bool valid[2];
+    unsigned last;
+} seen;
+
+const struct pl_job_view *
+pl_step_view(struct pl_supervisor *sup, struct pl_ref job)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pl_job_view *view = &seen.view[i];
+        if (seen.valid[i] && view->ref.index == job.index && view->ref.gen == job.gen)
+            return view;
+    }
+    seen.last ^= 1;
+    seen.valid[seen.last] = pl_core_job_view(&sup->core, job, &seen.view[seen.last]) == PL_CORE_OK;
+    return seen.valid[seen.last] ? &seen.view[seen.last] : NULL;
+}
+
+/* The core has moved on, or a job has. */
+static void
+forget_views(void)
+{
+    seen.valid[0] = seen.valid[1] = false;
+}
+
 static void
 persist(struct pl_supervisor *sup, const struct pl_action *action,
         const struct pl_step_facts *facts)
 {
     PL_ASSERT(facts != NULL && facts->submit.len > 0);
-    struct pl_job_view view;
-    int rc = pl_core_job_view(&sup->core, action->job, &view);
-    PL_ASSERT(rc == PL_CORE_OK);
+    const struct pl_job_view *view = pl_step_view(sup, action->job);
+    PL_ASSERT(view != NULL);
     struct pl_str parts[2] = {facts->submit, facts->payload};
-    bool durable = sup->pools[view.pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view.id, durable, 0, parts, 2);
-    rc = pl_core_set_body(&sup->core, action->job, location);
+    bool durable = sup->pools[view->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view->id, durable, 0, parts, 2);
+    int rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);
+    seen.view[view - seen.view].body = location;
 }
 
 static const struct pl_run *
@@ -212,7 +239,12 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     bool durable = pl_job_is_durable(sup, submit);
     uint64_t location = append(sup, PL_RECORD_FINISH, job, durable, result->attempts, parts, 2);
     uint64_t gate = durable ? pl_memlog_last_lsn(sup->log) : 0;
-    rc = pl_outcome_store_put(sup->outcomes, location);
+    struct pl_outcome_entry entry = {.job = *job,
+                                     .location = location,
+                                     .lsn = pl_memlog_last_lsn(sup->log),
+                                     .finished_ms = result->finished_ms,
+                                     .bytes = pl_record_bytes(len + result->data.len)};
+    rc = pl_outcome_store_add(sup->outcomes, &entry, &result->key);
     if (rc != 0)
         log_is_broken("outcome index", rc);
     /* Shown only once it is as durable as its pool promises. */
@@ -224,20 +256,19 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
 static void
 ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_step_facts *facts)
 {
-    struct pl_job_view view;
     struct pl_record head = {.lsn = 0};
     static struct pl_job_spec spec;
     static struct pl_job_result result;
     static struct pl_lane_config lane;
-    int rc = pl_core_job_view(&sup->core, action->job, &view);
-    PL_ASSERT(rc == PL_CORE_OK);
-    uint64_t submit = view.body;
+    const struct pl_job_view *view = pl_step_view(sup, action->job);
+    PL_ASSERT(view != NULL);
+    uint64_t submit = view->body;
     if (!pl_job_read_spec(sup, submit, &head, &spec))
         pl_job_spec_init(&spec);
-    if (pl_core_lane_config(&sup->core, view.lane, &lane) != PL_CORE_OK)
+    if (pl_core_lane_config(&sup->core, view->lane, &lane) != PL_CORE_OK)
         lane.name[0] = '\0';
-    fill_result(sup, action, facts, &view, &head, &spec, &lane, &result);
-    pl_log_finish(sup, &view.id, submit, &result);
+    fill_result(sup, action, facts, view, &head, &spec, &lane, &result);
+    pl_log_finish(sup, &view->id, submit, &result);
 }
 
 static void
@@ -329,6 +360,7 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
     event->now_mono = sup->now;
     event->now_boot = sup->now_boot;
     int rc = pl_core_step(&sup->core, event, &sup->actions);
+    forget_views();
     for (uint32_t i = 0; i < sup->actions.count; i++) {
         perform(sup, &sup->actions.action[i], facts);
         if (sup->actions.action[i].event != 0)
@@ -336,6 +368,7 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
         if (sup->actions.action[i].kind == PL_ACT_ENDED)
             ended_jobs[ended_count++] = sup->actions.action[i].job;
     }
+    forget_views();
     forget(sup, ended_jobs, ended_count);
     return rc;
 }

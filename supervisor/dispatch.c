@@ -136,22 +136,21 @@ place_payload(struct pl_worker *worker, const struct pl_run *run, uint32_t slot,
 
 /* Return: 0; PL_RING_E_FULL to try again later; anything else: the worker cannot have it. */
 static int
-send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
+send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
+              const struct pl_job_view *view)
 {
     struct pl_run *run = &worker->runs[slot];
-    struct pl_job_view view;
     struct pl_record head;
     struct pl_job_spec spec;
-    if (pl_core_job_view(&sup->core, run->job, &view) != PL_CORE_OK ||
-        !pl_job_read_spec(sup, view.body, &head, &spec))
+    if (view == NULL || !pl_job_read_spec(sup, view->body, &head, &spec))
         return -ENOENT;
     run->keep_stream = (spec.flags & PL_SUBMIT_STREAM) != 0;
     struct pl_rec_dispatch record = {
         .job = run->id,
         .attempt = run->attempt,
-        .priority = view.priority,
-        .flags = flags_of(&spec, &view),
-        .timeout_ns = timeout_of(sup, &view),
+        .priority = view->priority,
+        .flags = flags_of(&spec, view),
+        .timeout_ns = timeout_of(sup, view),
         .submitted_wall_ms = head.wall_ms,
         .owner_uid = spec.uid,
         .owner_gid = spec.gid,
@@ -179,12 +178,13 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
 }
 
 static void
-try_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
+try_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
+             const struct pl_job_view *view)
 {
     struct pl_run *run = &worker->runs[slot];
     int rc = worker->corrupt                  ? PL_RING_E_CORRUPT
              : !pl_store_has(sup, run->after) ? PL_RING_E_FULL
-                                              : send_dispatch(sup, worker, slot);
+                                              : send_dispatch(sup, worker, slot, view);
     bool waits = rc == PL_RING_E_FULL;
     if (waits && !run->dispatch_waits)
         worker->waiting++;
@@ -208,15 +208,15 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_worker *worker = pl_worker_at(sup, action->worker);
     PL_ASSERT(worker != NULL && action->slot < worker->slot_count);
     struct pl_run *run = &worker->runs[action->slot];
-    struct pl_job_view view;
-    int rc = pl_core_job_view(&sup->core, action->job, &view);
-    PL_ASSERT(rc == PL_CORE_OK && run->job.gen == 0);
+    const struct pl_job_view *view = pl_step_view(sup, action->job);
+    PL_ASSERT(view != NULL && run->job.gen == 0);
     struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
                                .worker_gen = worker->gen,
                                .slot = action->slot};
-    uint64_t start = pl_log_note(sup, PL_RECORD_START, &view.id, view.body, action->attempt, &note);
+    uint64_t start =
+        pl_log_note(sup, PL_RECORD_START, &view->id, view->body, action->attempt, &note);
     run->job = action->job;
-    run->id = view.id;
+    run->id = view->id;
     run->attempt = action->attempt;
     run->generation++;
     run->started = sup->now;
@@ -225,10 +225,10 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     worker->busy++;
     /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
      * job runs again as if it had not begun. What must not, waits. */
-    run->after = action->attempt > 1 || (view.flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
+    run->after = action->attempt > 1 || (view->flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
     if (++worker->jobs_started == worker->jobs_max)
         sup->recycle_wanted = true;
-    try_dispatch(sup, worker, action->slot);
+    try_dispatch(sup, worker, action->slot, view);
 }
 
 static enum pl_stop_reason
@@ -280,6 +280,14 @@ pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint64_t 
     worker->publish_wanted = true;
 }
 
+static void
+dispatch_again(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
+{
+    struct pl_job_view view;
+    bool found = pl_core_job_view(&sup->core, worker->runs[slot].job, &view) == PL_CORE_OK;
+    try_dispatch(sup, worker, slot, found ? &view : NULL);
+}
+
 void
 pl_workers_flush(struct pl_supervisor *sup)
 {
@@ -289,7 +297,7 @@ pl_workers_flush(struct pl_supervisor *sup)
             continue;
         for (uint32_t slot = 0; worker->waiting > 0 && slot < worker->slot_count; slot++)
             if (worker->runs[slot].dispatch_waits)
-                try_dispatch(sup, worker, slot);
+                dispatch_again(sup, worker, slot);
         if (!worker->publish_wanted)
             continue;
         worker->publish_wanted = false;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "proto/methods.h"
+#include "supervisor/act.h"
 #include "supervisor/request.h"
 
 const char *
@@ -52,11 +53,11 @@ pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
                                                                      : PL_INDEX_NONE,
                                    .outcome = action->outcome,
                                    .reason = action->reason};
-    struct pl_job_view view;
-    if (action->job.gen != 0 && pl_core_job_view(&sup->core, action->job, &view) == PL_CORE_OK) {
-        event.job = view.id;
-        event.owner_uid = view.uid;
-        put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, view.type));
+    const struct pl_job_view *view = action->job.gen != 0 ? pl_step_view(sup, action->job) : NULL;
+    if (view != NULL) {
+        event.job = view->id;
+        event.owner_uid = view->uid;
+        put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, view->type));
     }
     bool failed = action->event == PL_CEV_FAILED || action->event == PL_CEV_RETRY ||
                   action->event == PL_CEV_TIMEOUT;

@@ -19,11 +19,19 @@ pl_entropy_u64(void)
     return value;
 }
 
+/* Random bytes of the ids to come: the generator is asked for many at once. */
+static _Thread_local struct {
+    uint8_t bytes[32][10];
+    unsigned left;
+} stock;
+
 struct pl_uuid
 pl_entropy_uuid(void)
 {
-    uint8_t random[10];
-
-    arc4random_buf(random, sizeof(random));
-    return pl_uuid_v7((uint64_t)pl_clock_wall(), random);
+    if (stock.left == 0) {
+        arc4random_buf(stock.bytes, sizeof(stock.bytes));
+        stock.left = sizeof(stock.bytes) / sizeof(stock.bytes[0]);
+    }
+    stock.left--;
+    return pl_uuid_v7((uint64_t)pl_clock_wall(), stock.bytes[stock.left]);
 }

@@ -12,7 +12,8 @@
 void pl_entropy_fill(void *ret_bytes, size_t bytes);
 uint64_t pl_entropy_u64(void);
 
-/* A new job id from the wall clock and entropy. */
+/* A new job id from the wall clock and entropy. Of a process that forks, parent or child may call
+ * this, not both: entropy is drawn in stock. */
 struct pl_uuid pl_entropy_uuid(void);
 
 #endif

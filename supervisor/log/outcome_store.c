@@ -41,10 +41,15 @@ struct key {
     uint32_t next_free;
 };
 
-/* Open addressing over slot or key numbers; 0 is free, else number + 1. Removal moves entries back.
- */
+/* Open addressing over slot or key numbers. The hash stands beside the number, so that a search
+ * touches no slot but the one it finds. Removal moves entries back. */
+struct place {
+    uint32_t number; /* + 1; 0: free */
+    uint32_t hash;
+};
+
 struct table {
-    uint32_t *at;
+    struct place *at;
     size_t size;
     size_t count;
 };
@@ -70,27 +75,22 @@ struct pl_outcome_store {
 
 /* Tables */
 
-static uint64_t
-table_hash(const struct pl_outcome_store *store, const struct table *table, uint32_t number)
-{
-    return table == &store->jobs ? pl_uuid_hash(&store->slots[number].entry.job)
-                                 : store->keys[number].hash;
-}
-
 static int
-table_reserve(const struct pl_outcome_store *store, struct table *table)
+table_reserve(struct table *table)
 {
     if (table->count + 1 <= table->size / 4 * 3)
         return 0;
     size_t size = table->size ? table->size * 2 : 64;
-    uint32_t *at = calloc(size, sizeof(*at));
+    if (size > UINT32_MAX)
+        return -ENOMEM;
+    struct place *at = calloc(size, sizeof(*at));
     if (!at)
         return -ENOMEM;
     for (size_t i = 0; i < table->size; i++) {
-        if (table->at[i] == 0)
+        if (table->at[i].number == 0)
             continue;
-        size_t k = (size_t)table_hash(store, table, table->at[i] - 1) & (size - 1);
-        while (at[k] != 0)
+        size_t k = table->at[i].hash & (size - 1);
+        while (at[k].number != 0)
             k = (k + 1) & (size - 1);
         at[k] = table->at[i];
     }
@@ -102,42 +102,50 @@ table_reserve(const struct pl_outcome_store *store, struct table *table)
 
 /* There is room. */
 static void
-table_insert(const struct pl_outcome_store *store, struct table *table, uint32_t number)
+table_insert(struct table *table, uint32_t hash, uint32_t number)
 {
-    size_t k = (size_t)table_hash(store, table, number) & (table->size - 1);
-    while (table->at[k] != 0)
+    size_t k = hash & (table->size - 1);
+    while (table->at[k].number != 0)
         k = (k + 1) & (table->size - 1);
-    table->at[k] = number + 1;
+    table->at[k] = (struct place){.number = number + 1, .hash = hash};
     table->count++;
 }
 
 static void
-table_remove(const struct pl_outcome_store *store, struct table *table, uint32_t number)
+table_remove(struct table *table, uint32_t hash, uint32_t number)
 {
     size_t mask = table->size - 1;
-    size_t hole = (size_t)table_hash(store, table, number) & mask;
-    while (table->at[hole] != number + 1)
+    size_t hole = hash & mask;
+    while (table->at[hole].number != number + 1)
         hole = (hole + 1) & mask;
-    for (size_t k = (hole + 1) & mask; table->at[k] != 0; k = (k + 1) & mask) {
-        size_t home = (size_t)table_hash(store, table, table->at[k] - 1) & mask;
+    for (size_t k = (hole + 1) & mask; table->at[k].number != 0; k = (k + 1) & mask) {
+        size_t home = table->at[k].hash & mask;
         if (((k - home) & mask) >= ((k - hole) & mask)) {
             table->at[hole] = table->at[k];
             hole = k;
         }
     }
-    table->at[hole] = 0;
+    table->at[hole].number = 0;
     table->count--;
+}
+
+static uint32_t
+job_hash(const struct pl_uuid *job)
+{
+    return (uint32_t)(pl_uuid_hash(job) & UINT32_MAX);
 }
 
 static uint32_t
 job_find(const struct pl_outcome_store *store, const struct pl_uuid *job)
 {
+    uint32_t hash = job_hash(job);
     if (store->jobs.size == 0)
         return NONE;
     size_t mask = store->jobs.size - 1;
-    for (size_t k = (size_t)pl_uuid_hash(job) & mask; store->jobs.at[k] != 0; k = (k + 1) & mask) {
-        uint32_t number = store->jobs.at[k] - 1;
-        if (pl_uuid_equal(&store->slots[number].entry.job, job))
+    const struct place *at = store->jobs.at;
+    for (size_t k = hash & mask; at[k].number != 0; k = (k + 1) & mask) {
+        uint32_t number = at[k].number - 1;
+        if (at[k].hash == hash && pl_uuid_equal(&store->slots[number].entry.job, job))
             return number;
     }
     return NONE;
@@ -175,9 +183,10 @@ key_find(const struct pl_outcome_store *store, const struct pl_job_key *key)
     uint32_t hash = key_hash(key);
     if (table->size == 0)
         return NONE;
-    for (size_t k = hash & (table->size - 1); table->at[k] != 0; k = (k + 1) & (table->size - 1)) {
-        uint32_t number = table->at[k] - 1;
-        if (store->keys[number].hash == hash && key_equal(&store->keys[number], key))
+    size_t mask = table->size - 1;
+    for (size_t k = hash & mask; table->at[k].number != 0; k = (k + 1) & mask) {
+        uint32_t number = table->at[k].number - 1;
+        if (table->at[k].hash == hash && key_equal(&store->keys[number], key))
             return number;
     }
     return NONE;
@@ -194,7 +203,7 @@ append_text(char *at, struct pl_str text)
 static int
 key_add(struct pl_outcome_store *store, const struct pl_job_key *key, uint32_t *ret_number)
 {
-    int r = table_reserve(store, &store->key_table);
+    int r = table_reserve(&store->key_table);
     if (r < 0)
         return r;
     if (store->free_key == NONE && store->key_count == store->key_capacity) {
@@ -220,7 +229,7 @@ key_add(struct pl_outcome_store *store, const struct pl_job_key *key, uint32_t *
         .hash = key_hash(key),
         .list = {NONE, NONE},
         .next_free = NONE};
-    table_insert(store, &store->key_table, number);
+    table_insert(&store->key_table, store->keys[number].hash, number);
     *ret_number = number;
     return 0;
 }
@@ -231,7 +240,7 @@ key_drop_if_empty(struct pl_outcome_store *store, uint32_t number)
     struct key *key = &store->keys[number];
     if (key->list.first != NONE)
         return;
-    table_remove(store, &store->key_table, number);
+    table_remove(&store->key_table, key->hash, number);
     free(key->text);
     key->text = NULL;
     key->next_free = store->free_key;
@@ -321,21 +330,17 @@ slot_reserve(struct pl_outcome_store *store)
 }
 
 int
-pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
+pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_entry *entry,
+                     const struct pl_job_key *key)
 {
-    struct pl_record_view view;
-    struct pl_job_result result;
-    if (pl_memlog_read(store->log, location, false, &view) != 0 ||
-        view.head.type != PL_RECORD_FINISH || pl_job_result_decode(view.body, &result) != 0)
-        return -EBADMSG;
-    if (job_find(store, &view.head.job) != NONE)
+    if (job_find(store, &entry->job) != NONE)
         return PL_OUTCOME_STORE_E_EXISTS;
     int r = slot_reserve(store);
     if (r == 0)
-        r = table_reserve(store, &store->jobs);
-    uint32_t key = r == 0 ? key_find(store, &result.key) : NONE;
-    if (r == 0 && key == NONE)
-        r = key_add(store, &result.key, &key);
+        r = table_reserve(&store->jobs);
+    uint32_t key_number = r == 0 ? key_find(store, key) : NONE;
+    if (r == 0 && key_number == NONE)
+        r = key_add(store, key, &key_number);
     if (r < 0)
         return r;
     uint32_t number = store->free_slot;
@@ -343,19 +348,30 @@ pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
         store->free_slot = store->slots[number].link[BY_AGE].next;
     else
         number = store->slot_count++;
-    struct slot *slot = &store->slots[number];
-    slot->entry = (struct pl_outcome_entry){.job = view.head.job,
-                                            .location = location,
-                                            .lsn = view.head.lsn,
-                                            .finished_ms = result.finished_ms,
-                                            .bytes = view.bytes};
-    slot->key = key;
+    store->slots[number].entry = *entry;
+    store->slots[number].key = key_number;
     list_append(store, &store->age, BY_AGE, number);
-    list_append(store, &store->keys[key].list, BY_KEY, number);
-    table_insert(store, &store->jobs, number);
-    store->stats.bytes += view.bytes;
+    list_append(store, &store->keys[key_number].list, BY_KEY, number);
+    table_insert(&store->jobs, job_hash(&entry->job), number);
+    store->stats.bytes += entry->bytes;
     store->stats.put_total++;
     return 0;
+}
+
+int
+pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
+{
+    struct pl_record_view view;
+    struct pl_job_result result;
+    if (pl_memlog_read(store->log, location, false, &view) != 0 ||
+        view.head.type != PL_RECORD_FINISH || pl_job_result_decode(view.body, &result) != 0)
+        return -EBADMSG;
+    struct pl_outcome_entry entry = {.job = view.head.job,
+                                     .location = location,
+                                     .lsn = view.head.lsn,
+                                     .finished_ms = result.finished_ms,
+                                     .bytes = view.bytes};
+    return pl_outcome_store_add(store, &entry, &result.key);
 }
 
 int
@@ -431,7 +447,7 @@ let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall no
         store->gone(store->user, &entry, evicted);
     pl_memlog_mark_dead(store->log, entry.location);
     uint32_t key = store->slots[number].key;
-    table_remove(store, &store->jobs, number);
+    table_remove(&store->jobs, job_hash(&entry.job), number);
     list_remove(store, &store->age, BY_AGE, number);
     list_remove(store, &store->keys[key].list, BY_KEY, number);
     key_drop_if_empty(store, key);

@@ -6,7 +6,7 @@
  * writes an ACK record and marks the FINISH dead. Whether the caller may see a key is the caller's
  * check; the key is exact: an absent user or session matches only an absent one.
  *
- * Memory: about 80 bytes an outcome and a little for each distinct key; it grows by doubling,
+ * Memory: about 90 bytes an outcome and a little for each distinct key; it grows by doubling,
  * outside the job's way from submit to start.
  */
 #ifndef PL_SUPERVISOR_LOG_OUTCOME_STORE_H
@@ -73,6 +73,11 @@ void pl_outcome_store_set_limits(struct pl_outcome_store *store,
  * there), or -ENOMEM: the outcome is in the log, and put may be repeated.
  */
 int pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location);
+
+/* The same for a FINISH whose content the caller has at hand: @entry says of the record what it
+ * says itself, @key is its mailbox key. Return: 0, PL_OUTCOME_STORE_E_EXISTS, or -ENOMEM. */
+int pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_entry *entry,
+                         const struct pl_job_key *key);
 
 /* Return: 0 or PL_OUTCOME_STORE_E_MISSING. */
 int pl_outcome_store_get(const struct pl_outcome_store *store, const struct pl_uuid *job,
