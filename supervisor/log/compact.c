@@ -39,6 +39,8 @@ pl_memlog_compact_force(struct pl_memlog *log)
 static bool
 is_wanted(const struct pl_memlog *log, uint64_t location, const struct pl_record_view *view)
 {
+    if (pl_memlog_is_dead(&log->chunks[0], location & UINT32_MAX))
+        return false;
     switch ((enum pl_record_type)view->head.type) {
     case PL_RECORD_NONE:
     case PL_RECORD_CHUNK_DROP:

@@ -16,6 +16,8 @@ static void
 chunk_close(struct pl_memlog_chunk *chunk)
 {
     pl_map_close(&chunk->map);
+    free(chunk->dead);
+    chunk->dead = NULL;
     if (chunk->fd >= 0)
         close(chunk->fd);
     chunk->fd = -1;
@@ -69,6 +71,12 @@ chunk_format(const struct pl_memlog *log, struct pl_memlog_chunk *chunk)
     PL_SHM_STORE("memlog_magic", &head->magic, PL_MEMLOG_MAGIC, memory_order_release);
 }
 
+static void
+alloc_dead(struct pl_memlog_chunk *chunk)
+{
+    chunk->dead = calloc(chunk->map.bytes / PL_MEMLOG_GRAIN / 64 + 1, sizeof(*chunk->dead));
+}
+
 /* A new newest chunk that holds at least @need bytes of records; the guard has it when this
  * returns. */
 int
@@ -97,6 +105,7 @@ pl_memlog_chunk_begin(struct pl_memlog *log, uint64_t need)
         chunk_close(&chunk);
         return r;
     }
+    alloc_dead(&chunk);
     log->chunks[log->count++] = chunk;
     log->next_number++;
     log->stats.used_bytes += PL_MEMLOG_HEAD_BYTES;
@@ -168,7 +177,7 @@ pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
         chunk->live += bytes;
         log->stats.live_bytes += bytes;
     }
-    *ret_location = (uint64_t)chunk->number << 32 | offset;
+    log->last_location = *ret_location = (uint64_t)chunk->number << 32 | offset;
     return 0;
 }
 
@@ -277,6 +286,21 @@ pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location)
     PL_ASSERT(chunk->live >= view.bytes);
     chunk->live -= view.bytes;
     log->stats.live_bytes -= view.bytes;
+    pl_memlog_set_dead(chunk, location & UINT32_MAX);
+}
+
+void
+pl_memlog_pass_over(struct pl_memlog *log, uint64_t location)
+{
+    struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
+    if (chunk != NULL)
+        pl_memlog_set_dead(chunk, location & UINT32_MAX);
+}
+
+uint64_t
+pl_memlog_last_location(const struct pl_memlog *log)
+{
+    return log->last_location;
 }
 
 /* Opening */
@@ -308,6 +332,7 @@ chunk_attach(const struct pl_memlog_config *config, int fd, struct pl_memlog_chu
     if (head->version != PL_MEMLOG_VERSION || memcmp(head->boot_id, config->boot_id, 16) != 0 ||
         memcmp(head->instance_id, config->instance_id, 16) != 0)
         goto fail;
+    alloc_dead(&chunk);
     *ret_chunk = chunk;
     return 0;
 fail:

@@ -163,6 +163,7 @@ int pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *hea
 
 /* Of the record appended last. */
 uint64_t pl_memlog_last_lsn(const struct pl_memlog *log);
+uint64_t pl_memlog_last_location(const struct pl_memlog *log);
 
 /* Releases every chunk: what the guard kept is not to be used. NULL is allowed; frees the log. */
 void pl_memlog_discard(struct pl_memlog *log);
@@ -174,6 +175,10 @@ int pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
 
 /* The SUBMIT or FINISH at @location is no longer wanted. Exactly once for each; asserted. */
 void pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location);
+
+/* The note (START, RETRY …) that was appended at @location tells nothing any more: compaction need
+ * not ask. A hint: one that moved meanwhile is asked about. */
+void pl_memlog_pass_over(struct pl_memlog *log, uint64_t location);
 
 /**
  * pl_memlog_compact() - some compaction, if it is due

@@ -18,7 +18,28 @@ struct pl_memlog_chunk {
     uint32_t epoch;
     uint64_t used; /* what `published` says */
     uint64_t live; /* bytes of records that were not marked dead */
+    /* A bit for each stretch of PL_MEMLOG_GRAIN bytes: the record that begins there is known to be
+     * dead, so that compaction passes without asking. NULL: there was no memory for it. */
+    uint64_t *dead;
 };
+
+#define PL_MEMLOG_GRAIN 32u /* no two records begin in one */
+_Static_assert(PL_RECORD_HEAD_BYTES > PL_MEMLOG_GRAIN, "one record begins in a grain");
+
+static inline bool
+pl_memlog_is_dead(const struct pl_memlog_chunk *chunk, uint64_t offset)
+{
+    uint64_t grain = offset / PL_MEMLOG_GRAIN;
+    return chunk->dead != NULL && (chunk->dead[grain / 64] >> grain % 64 & 1) != 0;
+}
+
+static inline void
+pl_memlog_set_dead(struct pl_memlog_chunk *chunk, uint64_t offset)
+{
+    uint64_t grain = offset / PL_MEMLOG_GRAIN;
+    if (chunk->dead != NULL)
+        chunk->dead[grain / 64] |= 1ull << grain % 64;
+}
 
 struct pl_memlog {
     struct pl_memlog_config config;
@@ -38,6 +59,7 @@ struct pl_memlog {
     uint32_t feed_chunk; /* number; the next record to look at is there or in a later one … */
     uint64_t feed_at;    /* … from this offset */
 
+    uint64_t last_location;
     struct pl_memlog_stats stats;
 };
 
