@@ -269,6 +269,8 @@ ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl
         lane.name[0] = '\0';
     fill_result(sup, action, facts, view, &head, &spec, &lane, &result);
     pl_log_finish(sup, &view->id, submit, &result);
+    if (facts != NULL && facts->start != 0)
+        pl_memlog_pass_over(sup->log, facts->start);
 }
 
 static void
@@ -305,6 +307,9 @@ static void
 perform(struct pl_supervisor *sup, const struct pl_action *action,
         const struct pl_step_facts *facts)
 {
+    if (facts != NULL && facts->job.gen != 0 &&
+        (facts->job.gen != action->job.gen || facts->job.index != action->job.index))
+        facts = NULL;
     switch ((enum pl_action_kind)action->kind) {
     case PL_ACT_PERSIST:
         persist(sup, action, facts);

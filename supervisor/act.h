@@ -10,6 +10,9 @@
 /* What the core does not carry about the event that is being stepped: PERSIST and ENDED records are
  * written with it. All zero: nothing more is known. */
 struct pl_step_facts {
+    /* Whom they are about; null: every job of the step. A step may end others too, whose time has
+     * come: those get none of it. */
+    struct pl_ref job;
     struct pl_str submit;  /* SUBMIT: the encoded record without its payload … */
     struct pl_str payload; /* … and the payload */
     struct pl_str error;   /* why an attempt did not succeed, for people */
@@ -25,6 +28,7 @@ struct pl_step_facts {
     uint32_t signal;
     uint32_t worker_pid;
     bool log_cut;
+    uint64_t start; /* FINISHED: location of the attempt's START; 0: not known */
 };
 
 /**

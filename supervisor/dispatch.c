@@ -215,6 +215,7 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
                                .slot = action->slot};
     uint64_t start =
         pl_log_note(sup, PL_RECORD_START, &view->id, view->body, action->attempt, &note);
+    run->start = pl_memlog_last_location(sup->log);
     run->job = action->job;
     run->id = view->id;
     run->attempt = action->attempt;

@@ -303,6 +303,8 @@ step_finished(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
               const struct finished *fin, struct pl_run *done)
 {
     struct pl_step_facts facts = {
+        .job = done->job,
+        .start = done->start,
         .error = fin->head.code == PL_FINISH_OK ? (struct pl_str){NULL, 0} : fin->message,
         .content_type = fin->content_type,
         .log_tail = {done->log_tail, done->log_len},

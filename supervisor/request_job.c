@@ -464,7 +464,7 @@ pl_request_cancel(struct pl_supervisor *sup, const struct pl_request *request)
             pl_reply_error(sup, request, &error);
         return;
     }
-    struct pl_step_facts facts = {.reason_text = req.reason};
+    struct pl_step_facts facts = {.job = view.ref, .reason_text = req.reason};
     struct pl_event event = {
         .kind = PL_EV_CANCEL,
         .cancel = {.job = view.ref,

@@ -43,6 +43,7 @@ const char *pl_worker_status_text(const struct pl_worker *worker);
 struct pl_run {
     struct pl_ref job; /* null: the slot is idle */
     struct pl_uuid id;
+    uint64_t start; /* location of its START when it was written; 0: not known */
     uint32_t attempt;
     uint32_t generation; /* of the dispatch into this slot; never goes back */
     bool dispatch_waits; /* START was decided; the ring had no room, or … */

@@ -99,6 +99,43 @@ class Faults(lib.Test):
         self.instance.plctl('wait', other, code=0)
 
 
+    def test_a_job_that_expires_beside_another_gets_nothing_of_it(self):
+        """One turn of the supervisor finds a finished job and a deadline that has passed: both end
+        in one step, and each has its own outcome."""
+        fifo = str(self.instance.dir / 'gate')
+        os.mkfifo(fifo)
+        runs = self.instance.run_detached(
+            'sh', '-c', f'read line <{fifo}; echo secret; echo to everyone >&2',
+            options=('-c', 'cpu=2'))
+        worker = self.instance.until_state(runs, 'running')['worker_pid']
+        expires = self.instance.submit('command', '-p', 'build', '-d', '{"argv": ["true"]}',
+                                       '--deadline', '+1500ms')
+        self.assertEqual(self.instance.job(expires)['state'], 'queued')
+        deadline = time.monotonic() + 1.6
+        pid = self.instance.supervisor_pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            lib.until('the supervisor is stopped', lambda: state_of(pid) == 'T')
+            with open(fifo, 'w', encoding='ascii') as gate:
+                gate.write('go\n')
+            lib.until('the program is over', lambda: not children_of(worker))
+            lib.until('the worker waits for its next job', lambda: state_of(worker) == 'S')
+            lib.until('the deadline has passed', lambda: time.monotonic() > deadline)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.instance.plctl('wait', runs, code=0)
+        self.instance.until_state(expires, 'expired', 'ended')
+        outcome = self.instance.plctl('job', 'show', expires, '--json', code=0).json()
+        self.assertEqual(outcome['outcome'], 'expired')
+        for field in ('worker', 'worker_pid', 'exit_code', 'result_bytes', 'started_at_ms'):
+            self.assertIn(outcome.get(field), (None, 0, -1), field)
+
+
+def children_of(pid):
+    with open(f'/proc/{pid}/task/{pid}/children', encoding='ascii') as file:
+        return file.read().split()
+
+
 def state_of(pid):
     with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
         return file.read().rpartition(')')[2].split()[0]
