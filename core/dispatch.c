@@ -4,81 +4,18 @@
  * After every step no job can start that should have: dispatch goes on until the pick finds
  * nothing, or the step has no room for more actions (then `more` is set).
  */
+#include "core/level.h"
 #include "core/policy.h"
+#include "core/queue.h"
 #include "core/region.h"
 
 /* ---- workers by load ---- */
 
-/* The workers of a group with so many running: a summary, then a bit per worker. A bit of the
- * summary stands for 1 << level_shift words: for one, unless there are more than 4,096 workers. */
-static inline uint64_t *
-level_of(const struct pl_core *core, uint32_t group, uint32_t running)
-{
-    uint64_t *first = core->section[PL_SEC_LEVEL];
-    return first + ((uint64_t)group * PL_WORKER_SLOTS_MAX + running) * (core->level_words + 1u);
-}
-
-static bool
-block_empty(const struct pl_core *core, const uint64_t *level, uint32_t word)
-{
-    uint32_t end = (word >> core->level_shift << core->level_shift) + (1u << core->level_shift);
-    for (word = word >> core->level_shift << core->level_shift; word < end; word++)
-        if (word < core->level_words && level[1 + word] != 0)
-            return false;
-    return true;
-}
-
-static inline void
-level_add(struct pl_core *core, struct pl_group *group, uint32_t group_index, uint32_t running,
-          uint32_t index)
-{
-    uint64_t *level = level_of(core, group_index, running);
-    level[1 + index / 64] |= 1ull << index % 64;
-    level[0] |= 1ull << (index / 64 >> core->level_shift);
-    group->levels |= 1ull << running;
-}
-
-static inline void
-level_remove(struct pl_core *core, struct pl_group *group, uint32_t group_index, uint32_t running,
-             uint32_t index)
-{
-    uint64_t *level = level_of(core, group_index, running);
-    level[1 + index / 64] &= ~(1ull << index % 64);
-    if (level[1 + index / 64] != 0 ||
-        (core->level_shift != 0 && !block_empty(core, level, index / 64)))
-        return;
-    level[0] &= ~(1ull << (index / 64 >> core->level_shift));
-    if (level[0] == 0)
-        group->levels &= ~(1ull << running);
-}
-
-/* The caller keeps group->slots and group->idle right; here only the bitmaps are. `listed` is the
- * level + 1. */
-void
-pl_worker_list(struct pl_core *core, uint32_t index)
-{
-    struct pl_worker *worker = pl_own_worker(core, index);
-    bool room = worker->state == PL_WORKER_READY && worker->running < worker->slots &&
-                !(worker->solo | worker->killed | worker->hold);
-    uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0, listed = worker->listed;
-    if (wanted == listed)
-        return;
-    struct pl_group *group = pl_own_group(core, worker->group);
-    worker->listed = wanted;
-    if (listed != 0)
-        level_remove(core, group, worker->group, listed - 1u, index);
-    if (wanted != 0)
-        level_add(core, group, worker->group, wanted - 1u, index);
-    if (listed == 0)
-        pl_own_pool(core, group->pool)->listed++;
-    else if (wanted == 0)
-        pl_own_pool(core, group->pool)->listed--;
-}
-
 static inline uint32_t
 lowest_worker(const struct pl_core *core, uint32_t group, uint32_t running)
 {
-    const uint64_t *level = level_of(core, group < core->limits.group_count ? group : 0, running);
+    const uint64_t *level =
+        pl_level_of(core, group < core->limits.group_count ? group : 0, running);
     uint64_t summary = level[0];
     if (summary == 0)
         return PL_INDEX_NONE;
@@ -97,26 +34,26 @@ pl_worker_is_listed(const struct pl_core *core, uint32_t index)
 {
     const struct pl_worker *worker = pl_worker_at(core, index);
     for (uint32_t running = 0; running < PL_WORKER_SLOTS_MAX; running++) {
-        const uint64_t *level = level_of(core, worker->group, running);
+        const uint64_t *level = pl_level_of(core, worker->group, running);
         bool wanted = worker->listed == running + 1;
         bool there = (level[1 + index / 64] >> index % 64 & 1) != 0;
         bool summed = (level[0] >> (index / 64 >> core->level_shift) & 1) != 0;
-        if (there != wanted || summed == block_empty(core, level, index / 64))
+        if (there != wanted || summed == pl_level_block_empty(core, level, index / 64))
             return false;
     }
     return true;
 }
 
-/* Fewest running first, then the lowest index, over the groups of @mask. */
-bool
-pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
-                 uint64_t mask, bool solo, uint32_t *ret_worker)
+/* Fewest running first, then the lowest index, over the groups of @mask. @own: in a step. */
+static PL_ALWAYS_INLINE bool
+choose(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+       uint64_t mask, bool solo, const bool own, uint32_t *ret_worker)
 {
     uint32_t best = PL_INDEX_NONE, best_level = PL_WORKER_SLOTS_MAX;
     bool reserve = pool->has_reserve && pool->stat.state[PL_JOB_RUNNING] > 0;
     for (mask &= pool->group_mask; mask != 0; mask &= mask - 1) {
         uint32_t bit = (uint32_t)__builtin_ctzll(mask), index = pool->group[bit];
-        const struct pl_group *group = pl_group_at(core, index);
+        const struct pl_group *group = own ? pl_own_group(core, index) : pl_group_at(core, index);
         if (group->levels == 0)
             continue;
         uint32_t level = (uint32_t)__builtin_ctzll(group->levels);
@@ -130,10 +67,15 @@ pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool, const s
         best = worker;
         best_level = level;
     }
-    if (best == PL_INDEX_NONE)
-        return false;
     *ret_worker = best;
-    return true;
+    return best != PL_INDEX_NONE;
+}
+
+bool
+pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+                 uint64_t mask, bool solo, uint32_t *ret_worker)
+{
+    return choose(core, pool, lane, mask, solo, false, ret_worker);
 }
 
 /* ---- jobs that must run alone ---- */
@@ -182,21 +124,25 @@ pl_solo_holds(struct pl_core *core, struct pl_pool *pool)
 
 /* ---- the pick ---- */
 
-static struct pl_queue *
-lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass,
+static PL_ALWAYS_INLINE struct pl_queue *
+lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass, const bool own,
           struct pl_job **ret_head)
 {
     struct pl_queue *best = NULL;
     uint64_t best_key = 0;
     uint32_t next = lane->queue_first;
     for (uint32_t n = 0; next != 0 && n < core->limits.queue_count; n++) {
-        struct pl_queue *queue = pl_queue_at(core, next - 1);
+        struct pl_queue *queue = own ? pl_own_queue(core, next - 1) : pl_queue_at(core, next - 1);
         next = queue->next;
         if (queue->count == 0 || (pass != 0 && queue->pass == pass))
             continue;
         struct pl_job *head = pl_queue_head(core, queue, lane->config.policy);
         if (head == NULL)
-            continue; /* seen from outside, in the middle of a change */
+            continue;                    /* seen from outside, in the middle of a change */
+        if (best == NULL && next == 0) { /* the only one */
+            *ret_head = head;
+            return queue;
+        }
         uint64_t key = pl_policy_key(lane->config.policy, head);
         if (best == NULL || key < best_key) {
             best = queue;
@@ -207,57 +153,69 @@ lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass,
     return best;
 }
 
-static enum pl_pick_result
+static PL_ALWAYS_INLINE enum pl_pick_result
 pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane *lane,
-          const struct pl_queue *queue, struct pl_job *job, struct pl_pick *pick)
+          const struct pl_queue *queue, struct pl_job *job, const bool own, struct pl_pick *pick)
 {
     bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
     bool alone = pool->stat.state[PL_JOB_RUNNING] == 0;
     pick->job = job;
     if (job->deadline != 0 && job->deadline <= core->header->now_boot)
         return PL_PICK_EXPIRED;
-    if (!pl_worker_choose(core, pool, lane, queue->mask, solo, &pick->worker))
+    if (!choose(core, pool, lane, queue->mask, solo, own, &pick->worker))
         return PL_PICK_NONE;
     const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
-    if (!pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind)) {
-        /* what a lowered capacity can never hold waits for it to rise, and blocks only its like */
-        uint64_t limit, need;
-        uint16_t kind;
-        return pl_ledger_possible(pool, cost, &kind, &limit, &need) ? PL_PICK_BLOCKED
-                                                                    : PL_PICK_NONE;
-    }
-    return PL_PICK_JOB;
+    if (pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind))
+        return PL_PICK_JOB;
+    /* what a lowered capacity can never hold waits for it to rise, and blocks only its like */
+    uint64_t limit, need;
+    uint16_t kind;
+    return pl_ledger_possible(pool, cost, &kind, &limit, &need) ? PL_PICK_BLOCKED : PL_PICK_NONE;
 }
 
 /* @pass: a number not used before marks queues whose workers are busy (the writer); 0: observers,
  * who write nothing and look at the best head of each lane only. */
-enum pl_pick_result
-pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, struct pl_pick *ret)
+static PL_ALWAYS_INLINE enum pl_pick_result
+pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, const bool own,
+          struct pl_pick *ret)
 {
     uint32_t next = pool->lane_first;
+    ret->job = NULL;
     /* without room on any worker nothing can start; what is overdue ends by its timer */
-    if (pool->listed == 0 || (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING)) {
-        ret->job = NULL;
+    if (pool->listed == 0 || (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING))
         return PL_PICK_NONE;
-    }
     for (uint32_t n = 0; next != 0 && n < core->limits.lane_count; n++) {
-        const struct pl_lane *lane = pl_lane_at(core, next - 1);
+        const struct pl_lane *lane = own ? pl_own_lane(core, next - 1) : pl_lane_at(core, next - 1);
         struct pl_queue *queue;
         struct pl_job *head = NULL;
         next = lane->next;
         if (lane->config.paused || lane->running >= lane->config.max_concurrency)
             continue;
-        while ((queue = lane_best(core, lane, pass, &head)) != NULL) {
-            enum pl_pick_result result = pick_head(core, pool, lane, queue, head, ret);
+        while ((queue = lane_best(core, lane, pass, own, &head)) != NULL) {
+            enum pl_pick_result result = pick_head(core, pool, lane, queue, head, own, ret);
             if (result != PL_PICK_NONE)
                 return result;
-            if (pass == 0)
+            if (!own)
                 break;
             queue->pass = pass;
         }
     }
     ret->job = NULL;
     return PL_PICK_NONE;
+}
+
+enum pl_pick_result
+pl_pick_look(const struct pl_core *core, const struct pl_pool *pool, struct pl_pick *ret)
+{
+    return pick_next(core, (struct pl_pool *)pool, 0, false, ret);
+}
+
+enum pl_pick_result
+pl_pick_next(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
+{
+    if (++core->header->pass == 0)
+        core->header->pass = 1;
+    return pick_next(core, pool, core->header->pass, true, ret);
 }
 
 static uint32_t
@@ -357,9 +315,7 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
             pl_solo_holds(core, pool);
         if (pool->listed == 0) /* as the pick would say */
             return;
-        if (++core->header->pass == 0)
-            core->header->pass = 1;
-        switch (pl_pick_next(core, pool, core->header->pass, &pick)) {
+        switch (pl_pick_next(core, pool, &pick)) {
         case PL_PICK_NONE:
         case PL_PICK_BLOCKED:
             return;
@@ -379,11 +335,12 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
 void
 pl_dispatch_all(struct pl_core *core)
 {
+    const uint32_t end = core->header->pool_end;
     if (!core->header->dirty || !core->header->restored)
         return;
     core->header->dirty = 0;
-    for (uint32_t i = 0; i < core->header->pool_end; i++) {
-        struct pl_pool *pool = pl_pool_at(core, i);
+    for (uint32_t i = 0; i < end; i++) {
+        struct pl_pool *pool = pl_own_pool(core, i);
         if (pool->used && pool->dirty)
             dispatch_pool(core, pool);
     }

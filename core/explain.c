@@ -166,7 +166,7 @@ explain_queued(const struct pl_core *core, const struct pl_job *job, struct pl_e
         ret->wait = PL_WAIT_WORKER_DOWN;
         return;
     }
-    if (pl_pick_next(core, pool, 0, &pick) == PL_PICK_BLOCKED) {
+    if (pl_pick_look(core, pool, &pick) == PL_PICK_BLOCKED) {
         if (pick.job == job) {
             explain_units(core, pool, job, pick.kind, ret);
             return;

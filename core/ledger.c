@@ -135,23 +135,12 @@ reservations_fit(const struct pl_core *core, const struct pl_pool *pool, const s
     return true;
 }
 
-static inline bool
-plain_fits(uint64_t need, uint64_t used, uint64_t capacity)
-{
-    return need == 0 || (used <= capacity && capacity - used >= need);
-}
-
 bool
-pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
-               const struct pl_cost *cost, bool reserve, uint32_t *ret_mask, uint16_t *ret_kind)
+pl_ledger_fits_all(const struct pl_core *core, const struct pl_pool *pool,
+                   const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
+                   uint32_t *ret_mask, uint16_t *ret_kind)
 {
     struct room room;
-    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
-    if (plain != NULL && (!reserve || !pool->has_reserve)) {
-        ret_mask[0] = 0;
-        *ret_kind = cost->entry[0].kind;
-        return plain_fits(pl_ledger_plain_units(cost), plain->used, plain->capacity);
-    }
     room.loaded = 0;
     if (!place(&room, pool, cost, ret_mask, ret_kind))
         return false;
@@ -229,15 +218,10 @@ pl_ledger_normalise(const struct pl_pool *pool, const struct pl_cost *cost,
 }
 
 bool
-pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
-                   uint64_t *ret_limit, uint64_t *ret_need)
+pl_ledger_possible_all(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
+                       uint64_t *ret_limit, uint64_t *ret_need)
 {
     struct room room;
-    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
-    if (plain != NULL && pl_ledger_plain_units(cost) <= plain->capacity) {
-        *ret_kind = cost->entry[0].kind;
-        return true;
-    }
     room.loaded = UINT32_MAX;
     pl_zero(room.used, sizeof(room.used));
     for (uint32_t k = 0; k < pool->kind_count; k++)

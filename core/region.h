@@ -19,6 +19,9 @@
 
 #include <stdatomic.h>
 
+/* For what runs in every step and is long only in its source. */
+#define PL_ALWAYS_INLINE inline __attribute__((always_inline))
+
 #define PL_CORE_MAGIC  0x3165726f43676b50u
 #define PL_CORE_LAYOUT 2u
 
@@ -600,14 +603,14 @@ bool pl_str_is(struct pl_str text, const char *name);
 
 /* Return: true and the device masks when @cost fits now; with @reserve beside the reservations of
  * lanes other than @lane. */
-bool pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool,
-                    const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
-                    uint32_t *ret_mask, uint16_t *ret_kind);
+bool pl_ledger_fits_all(const struct pl_core *core, const struct pl_pool *pool,
+                        const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
+                        uint32_t *ret_mask, uint16_t *ret_kind);
 void pl_ledger_take_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
 void pl_ledger_give_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
 /* Could it ever fit? Return: 0, or false with kind, limit and need. */
-bool pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
-                        uint64_t *ret_limit, uint64_t *ret_need);
+bool pl_ledger_possible_all(const struct pl_pool *pool, const struct pl_cost *cost,
+                            uint16_t *ret_kind, uint64_t *ret_limit, uint64_t *ret_need);
 /* Scalar pools: one entry, the sum. Return: false when it does not fit into 64 bits or names an
  * unknown kind (ret_kind). */
 bool pl_ledger_normalise(const struct pl_pool *pool, const struct pl_cost *cost,
@@ -626,6 +629,28 @@ static inline uint64_t
 pl_ledger_plain_units(const struct pl_cost *cost)
 {
     return cost->entry[0].units * cost->entry[0].count;
+}
+
+static inline bool
+pl_ledger_fits(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+               const struct pl_cost *cost, bool reserve, uint32_t *ret_mask, uint16_t *ret_kind)
+{
+    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
+    if (plain == NULL || (reserve && pool->has_reserve))
+        return pl_ledger_fits_all(core, pool, lane, cost, reserve, ret_mask, ret_kind);
+    uint64_t need = pl_ledger_plain_units(cost);
+    ret_mask[0] = 0;
+    *ret_kind = cost->entry[0].kind;
+    return need == 0 || (plain->used <= plain->capacity && plain->capacity - plain->used >= need);
+}
+
+static inline bool
+pl_ledger_possible(const struct pl_pool *pool, const struct pl_cost *cost, uint16_t *ret_kind,
+                   uint64_t *ret_limit, uint64_t *ret_need)
+{
+    const struct pl_kind *plain = pl_ledger_plain(pool, cost);
+    return (plain != NULL && pl_ledger_plain_units(cost) <= plain->capacity) ||
+           pl_ledger_possible_all(pool, cost, ret_kind, ret_limit, ret_need);
 }
 
 static inline void
@@ -764,7 +789,11 @@ struct pl_pick {
     uint32_t mask[PL_COST_ENTRIES_MAX];
 };
 
-enum pl_pick_result pl_pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass,
+/* What starts next; in a step. */
+enum pl_pick_result pl_pick_next(struct pl_core *core, struct pl_pool *pool,
+                                 struct pl_pick *ret_pick);
+/* For whoever looks: writes nothing, asks the best head of each lane only. */
+enum pl_pick_result pl_pick_look(const struct pl_core *core, const struct pl_pool *pool,
                                  struct pl_pick *ret_pick);
 void pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick);
 void pl_dispatch_all(struct pl_core *core);
@@ -772,7 +801,6 @@ pl_time pl_attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lan
                            const struct pl_job *job); /* 0: none */
 bool pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool,
                       const struct pl_lane *lane, uint64_t mask, bool solo, uint32_t *ret_worker);
-void pl_worker_list(struct pl_core *core, uint32_t index); /* recompute its place */
 bool pl_worker_is_listed(const struct pl_core *core, uint32_t index);
 void pl_solo_holds(struct pl_core *core, struct pl_pool *pool);
 

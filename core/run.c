@@ -4,7 +4,7 @@
  * A run is the slot of a worker. Units, slot and outcome of an attempt are settled in one place,
  * settle(), which is reached by FINISHED or WORKER_GONE and by nothing else.
  */
-#include "core/region.h"
+#include "core/level.h"
 
 /* ---- timers of runs ---- */
 

@@ -227,10 +227,7 @@ would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job 
     const struct pl_queue *queue = pl_own_queue(core, job->queue);
     if (pl_queue_head(core, queue, n->lane->config.policy) != job)
         return false;
-    if (++core->header->pass == 0)
-        core->header->pass = 1;
-    return pl_pick_next(core, n->pool, core->header->pass, ret_pick) == PL_PICK_JOB &&
-           ret_pick->job == job;
+    return pl_pick_next(core, n->pool, ret_pick) == PL_PICK_JOB && ret_pick->job == job;
 }
 
 /* Of a job that must wait. */
