@@ -7,7 +7,7 @@
 #define PL_BASE_ASSERT_H
 
 /* Prints nothing itself: a host may set a hook that records the text first. Never returns. */
-_Noreturn void pl_assert_fail(const char *expr, const char *file, int line);
+__attribute__((cold)) _Noreturn void pl_assert_fail(const char *expr, const char *file, int line);
 
 /* Called with "file:line: expr" before the process aborts; NULL for none. Hosted processes set it
  * once at start, before any thread. */

@@ -182,7 +182,7 @@ drop_key(const struct pl_lane *lane, const struct pl_job *job)
     return ~key;
 }
 
-static void
+static PL_COLD void
 enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
              const struct pl_job *job)
 {
@@ -215,7 +215,7 @@ pl_job_enqueue(struct pl_core *core, struct pl_job *job)
     return pl_job_enqueue_in(core, pl_own_pool_of(core, job), pl_own_lane_of(core, job), job);
 }
 
-static void
+static PL_COLD void
 dequeue_rare(struct pl_core *core, struct pl_pool *pool, const struct pl_job *job)
 {
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)

@@ -9,9 +9,9 @@
 #include "core/region.h"
 
 /* Before the first, or into the heap. */
-void pl_queue_put_between(struct pl_core *core, struct pl_queue *queue, uint64_t key_mask,
-                          struct pl_job *job);
-void pl_queue_heap_take(struct pl_core *core, struct pl_queue *queue, struct pl_job *job);
+PL_COLD void pl_queue_put_between(struct pl_core *core, struct pl_queue *queue, uint64_t key_mask,
+                                  struct pl_job *job);
+PL_COLD void pl_queue_heap_take(struct pl_core *core, struct pl_queue *queue, struct pl_job *job);
 
 static inline void
 pl_queue_put(struct pl_core *core, struct pl_queue *queue, uint32_t policy, struct pl_job *job)

@@ -21,6 +21,8 @@
 
 /* For what runs in every step and is long only in its source. */
 #define PL_ALWAYS_INLINE inline __attribute__((always_inline))
+/* For what a common step does not meet: out of its way, registers included. */
+#define PL_COLD __attribute__((cold, noinline))
 
 #define PL_CORE_MAGIC  0x3165726f43676b50u
 #define PL_CORE_LAYOUT 2u
@@ -443,7 +445,7 @@ pl_zero(void *to, size_t bytes)
 }
 
 /* Told once when the threshold is reached, and once when the lane is empty again. */
-void pl_lane_pressure(struct pl_core *core, struct pl_lane *lane);
+PL_COLD void pl_lane_pressure(struct pl_core *core, struct pl_lane *lane);
 
 /* @lane and @pool are the job's. */
 static inline void
@@ -485,8 +487,8 @@ uint64_t pl_heap_rank(const struct pl_heap *heap, uint64_t key);
 /* ---- queues (queue.c, queue.h); @policy is that of the queue's lane ---- */
 
 /* Of @listed (NULL: none) and the top of the heap, which is not empty. */
-struct pl_job *pl_queue_heap_head(const struct pl_core *core, const struct pl_queue *queue,
-                                  uint32_t policy, struct pl_job *listed);
+PL_COLD struct pl_job *pl_queue_heap_head(const struct pl_core *core, const struct pl_queue *queue,
+                                          uint32_t policy, struct pl_job *listed);
 /* Number of its jobs with a smaller key; visits those of the same class. */
 uint64_t pl_queue_rank(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy,
                        uint64_t key);
@@ -508,12 +510,13 @@ pl_queue_head(const struct pl_core *core, const struct pl_queue *queue, uint32_t
 
 /* Return: id, or PL_INDEX_NONE (full, or not there). */
 uint32_t pl_string_find(const struct pl_core *core, struct pl_str text);
-bool pl_string_rest_is(const struct pl_core *core, uint32_t id, struct pl_str text);
-uint32_t pl_string_intern(struct pl_core *core, struct pl_str text);
-uint32_t pl_type_find(const struct pl_core *core, uint32_t pool, struct pl_str text);
-uint32_t pl_type_intern(struct pl_core *core, uint32_t pool, struct pl_str text, uint64_t mask);
+PL_COLD bool pl_string_rest_is(const struct pl_core *core, uint32_t id, struct pl_str text);
+PL_COLD uint32_t pl_string_intern(struct pl_core *core, struct pl_str text);
+PL_COLD uint32_t pl_type_find(const struct pl_core *core, uint32_t pool, struct pl_str text);
+PL_COLD uint32_t pl_type_intern(struct pl_core *core, uint32_t pool, struct pl_str text,
+                                uint64_t mask);
 uint32_t pl_cost_intern(struct pl_core *core, const struct pl_cost *cost); /* takes a reference */
-void pl_cost_drop(struct pl_core *core, uint32_t cost); /* nobody refers to it any more */
+PL_COLD void pl_cost_drop(struct pl_core *core, uint32_t cost); /* nobody refers to it any more */
 
 static inline void
 pl_cost_unref(struct pl_core *core, uint32_t cost)
@@ -524,7 +527,7 @@ pl_cost_unref(struct pl_core *core, uint32_t cost)
         pl_cost_drop(core, cost);
 }
 
-uint64_t pl_type_mask(const struct pl_core *core, uint32_t pool, struct pl_str type);
+PL_COLD uint64_t pl_type_mask(const struct pl_core *core, uint32_t pool, struct pl_str type);
 
 static inline uint64_t
 pl_load_64(const char *at)
@@ -603,14 +606,16 @@ bool pl_str_is(struct pl_str text, const char *name);
 
 /* Return: true and the device masks when @cost fits now; with @reserve beside the reservations of
  * lanes other than @lane. */
-bool pl_ledger_fits_all(const struct pl_core *core, const struct pl_pool *pool,
-                        const struct pl_lane *lane, const struct pl_cost *cost, bool reserve,
-                        uint32_t *ret_mask, uint16_t *ret_kind);
-void pl_ledger_take_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
-void pl_ledger_give_all(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t *mask);
+PL_COLD bool pl_ledger_fits_all(const struct pl_core *core, const struct pl_pool *pool,
+                                const struct pl_lane *lane, const struct pl_cost *cost,
+                                bool reserve, uint32_t *ret_mask, uint16_t *ret_kind);
+PL_COLD void pl_ledger_take_all(struct pl_pool *pool, const struct pl_cost *cost,
+                                const uint32_t *mask);
+PL_COLD void pl_ledger_give_all(struct pl_pool *pool, const struct pl_cost *cost,
+                                const uint32_t *mask);
 /* Could it ever fit? Return: 0, or false with kind, limit and need. */
-bool pl_ledger_possible_all(const struct pl_pool *pool, const struct pl_cost *cost,
-                            uint16_t *ret_kind, uint64_t *ret_limit, uint64_t *ret_need);
+PL_COLD bool pl_ledger_possible_all(const struct pl_pool *pool, const struct pl_cost *cost,
+                                    uint16_t *ret_kind, uint64_t *ret_limit, uint64_t *ret_need);
 /* Scalar pools: one entry, the sum. Return: false when it does not fit into 64 bits or names an
  * unknown kind (ret_kind). */
 bool pl_ledger_normalise(const struct pl_pool *pool, const struct pl_cost *cost,
@@ -679,8 +684,8 @@ pl_ledger_give(struct pl_pool *pool, const struct pl_cost *cost, const uint32_t 
 }
 
 void pl_reserve_recompute(struct pl_core *core, struct pl_pool *pool);
-bool pl_slots_allowed(const struct pl_core *core, const struct pl_pool *pool,
-                      const struct pl_lane *lane, uint32_t group_bit);
+PL_COLD bool pl_slots_allowed(const struct pl_core *core, const struct pl_pool *pool,
+                              const struct pl_lane *lane, uint32_t group_bit);
 
 /* ---- jobs (job.c) ---- */
 
@@ -742,8 +747,9 @@ bool pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lan
                        struct pl_job *job);
 void pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
                        struct pl_job *job);
-void pl_job_timer_set(struct pl_core *core, struct pl_job *job); /* boot timer of its state */
-void pl_job_timer_clear(struct pl_core *core, struct pl_job *job);
+PL_COLD void pl_job_timer_set(struct pl_core *core,
+                              struct pl_job *job); /* boot timer of its state */
+PL_COLD void pl_job_timer_clear(struct pl_core *core, struct pl_job *job);
 void pl_job_leave(struct pl_core *core,
                   struct pl_job *job); /* out of queue, retry and boot timer */
 void pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell);
@@ -761,7 +767,7 @@ pl_pool_waiting(const struct pl_stat *stat)
            stat->state[PL_JOB_RETRYING];
 }
 
-struct pl_queue *pl_queue_find(struct pl_core *core, uint32_t lane, uint64_t mask);
+PL_COLD struct pl_queue *pl_queue_find(struct pl_core *core, uint32_t lane, uint64_t mask);
 
 /* Return: the queue of a lane for these groups, made if need be; NULL when no record is left. */
 static inline struct pl_queue *
@@ -802,7 +808,7 @@ pl_time pl_attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lan
 bool pl_worker_choose(const struct pl_core *core, const struct pl_pool *pool,
                       const struct pl_lane *lane, uint64_t mask, bool solo, uint32_t *ret_worker);
 bool pl_worker_is_listed(const struct pl_core *core, uint32_t index);
-void pl_solo_holds(struct pl_core *core, struct pl_pool *pool);
+PL_COLD void pl_solo_holds(struct pl_core *core, struct pl_pool *pool);
 
 /* ---- runs (run.c) ---- */
 
@@ -827,8 +833,8 @@ int pl_config_group(struct pl_core *core, const struct pl_group_config *cfg);
 int pl_remove_pool(struct pl_core *core, uint32_t index);
 int pl_remove_lane(struct pl_core *core, uint32_t index);
 int pl_remove_group(struct pl_core *core, uint32_t index);
-int pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit,
-              uint64_t value);
+PL_COLD int pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit,
+                      uint64_t value);
 
 /* ---- statistics (stats.c), estimates (explain.c) ---- */
 
@@ -840,7 +846,7 @@ uint64_t pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono);
 pl_time pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
                uint64_t mask, uint64_t position, uint8_t *ret_source);
 uint64_t pl_position_new(const struct pl_core *core, const struct pl_job *job);
-void pl_decision_record(struct pl_core *core, const struct pl_event *ev);
+PL_COLD void pl_decision_record(struct pl_core *core, const struct pl_event *ev);
 
 /* ---- actions ---- */
 
@@ -882,6 +888,11 @@ pl_act_of(struct pl_core *core, enum pl_action_kind kind, uint32_t event, const 
 /* @job: NULL for actions about none. */
 struct pl_action *pl_act(struct pl_core *core, enum pl_action_kind kind, uint32_t event,
                          const struct pl_job *job);
-bool pl_act_room(const struct pl_core *core, uint32_t count);
+
+static inline bool
+pl_act_room(const struct pl_core *core, uint32_t count)
+{
+    return core->out->count + count <= PL_STEP_ACTIONS_MAX;
+}
 
 #endif

@@ -12,12 +12,6 @@ _Static_assert(PL_WORKER_SLOTS_MAX * 4 <= PL_STEP_ACTIONS_MAX, "WORKER_GONE must
 
 #define ROOM_TIMER 8
 
-bool
-pl_act_room(const struct pl_core *core, uint32_t count)
-{
-    return core->out->count + count <= PL_STEP_ACTIONS_MAX;
-}
-
 struct pl_action *
 pl_act(struct pl_core *core, enum pl_action_kind kind, uint32_t event, const struct pl_job *job)
 {
@@ -91,7 +85,7 @@ any_due(const struct pl_core *core)
            (header->timer_count[1] != 0 && boot[1].key <= (uint64_t)header->now_boot);
 }
 
-static void
+static PL_COLD void
 timers_run(struct pl_core *core)
 {
     uint32_t id;

@@ -19,7 +19,7 @@ pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit
     return PL_CORE_E_REFUSED;
 }
 
-static int
+static PL_COLD int
 refuse_count(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane, bool dry,
              pl_time retry_after)
 {
@@ -244,7 +244,7 @@ gate(struct pl_core *core, struct pl_job *job, const struct newcomer *n)
     return check_depth(core, job, n->pool, n->lane, (n->spec->flags & PL_SPEC_DRY_RUN) != 0);
 }
 
-static void
+static PL_COLD void
 take_back(struct pl_core *core, struct pl_job *job, bool queued)
 {
     uint32_t cost = job->cost;
