@@ -22,19 +22,6 @@ lanes_before(const struct pl_core *core, const struct pl_pool *pool, const struc
     return sum;
 }
 
-/* The position of the youngest job of its priority, in constant time. */
-uint64_t
-pl_position_new(const struct pl_core *core, const struct pl_job *job)
-{
-    const struct pl_lane *lane = pl_lane_of(core, job);
-    uint64_t sum = lanes_before(core, pl_pool_of(core, job), lane);
-    bool by_priority = pl_policy_get(lane->config.policy)->by_priority;
-    for (uint32_t p = 0; p < PL_PRIORITY_COUNT; p++)
-        if (!by_priority || p <= job->order >> 56)
-            sum += lane->waiting[p];
-    return sum;
-}
-
 static uint64_t
 position(const struct pl_core *core, const struct pl_job *job)
 {
@@ -104,11 +91,10 @@ product(uint64_t a, uint64_t b)
     return pl_mul_u64(a, b, &value) && value <= INT64_MAX ? (pl_time)value : INT64_MAX;
 }
 
-pl_time
-pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
-       uint64_t mask, uint64_t place, uint8_t *ret_source)
+static inline pl_time
+eta(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+    const struct pl_cost *cost, uint64_t mask, uint64_t place, uint8_t *ret_source)
 {
-    const struct pl_pool *pool = pl_pool_at(core, lane->config.pool);
     uint64_t run = average(&lane->stat, pool->eta_window);
     uint64_t at_once = concurrency(core, pool, lane, cost, mask);
     if (run == 0)
@@ -124,6 +110,28 @@ pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_c
     }
     *ret_source = PL_ETA_DEFAULT;
     return product(place, ETA_DEFAULT);
+}
+
+pl_time
+pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
+       uint64_t mask, uint64_t place, uint8_t *ret_source)
+{
+    return eta(core, pl_pool_at(core, lane->config.pool), lane, cost, mask, place, ret_source);
+}
+
+void
+pl_estimate_new(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
+                const struct pl_job *job, struct pl_reply *reply)
+{
+    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
+    bool by_priority = pl_policy_get(lane->config.policy)->by_priority;
+    uint32_t last = by_priority ? (uint32_t)(job->order >> 56) : PL_PRIORITY_COUNT - 1;
+    uint64_t sum = lanes_before(core, pool, lane);
+    for (uint32_t p = 0; p <= last; p++)
+        sum += lane->waiting[p];
+    reply->position = sum;
+    reply->eta_ns =
+        eta(core, pool, lane, cost, pl_type_at(core, job->type)->mask, sum, &reply->eta_source);
 }
 
 static void

@@ -16,26 +16,6 @@ pl_job_get(const struct pl_core *core, struct pl_ref ref)
     return job->gen == ref.gen && pl_job_state_of(job) != PL_JOB_NONE ? job : NULL;
 }
 
-struct pl_job *
-pl_job_alloc(struct pl_core *core)
-{
-    struct pl_core_header *header = core->header;
-    struct pl_job *job;
-    if (header->job_free != 0) {
-        job = pl_own_job(core, header->job_free - 1);
-        header->job_free = job->pos;
-    } else if (header->job_end < core->limits.job_count) {
-        job = pl_own_job(core, header->job_end++);
-    } else {
-        return NULL;
-    }
-    header->job_used++;
-    pl_word_open(&job->word);
-    job->gen = job->gen + 1 == 0 ? 1 : job->gen + 1;
-    job->pos = 0;
-    return job;
-}
-
 static void
 record_clear(struct pl_job *job, uint32_t gen, uint32_t next)
 {
@@ -182,9 +162,9 @@ drop_key(const struct pl_lane *lane, const struct pl_job *job)
     return ~key;
 }
 
-static PL_COLD void
-enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
-             const struct pl_job *job)
+void
+pl_job_enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                    const struct pl_job *job)
 {
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count++;
@@ -195,28 +175,13 @@ enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
 }
 
 bool
-pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
-                  struct pl_job *job)
-{
-    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_own_type(core, job->type)->mask);
-    if (queue == NULL)
-        return false;
-    job->queue = (uint16_t)pl_queue_index(core, queue);
-    pl_queue_put(core, queue, lane->config.policy, job);
-    lane->waiting[job->order >> 56]++;
-    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
-        enqueue_rare(core, pool, lane, job);
-    return true;
-}
-
-bool
 pl_job_enqueue(struct pl_core *core, struct pl_job *job)
 {
     return pl_job_enqueue_in(core, pl_own_pool_of(core, job), pl_own_lane_of(core, job), job);
 }
 
-static PL_COLD void
-dequeue_rare(struct pl_core *core, struct pl_pool *pool, const struct pl_job *job)
+void
+pl_job_dequeue_rare(struct pl_core *core, struct pl_pool *pool, const struct pl_job *job)
 {
     if ((job->bits & PL_JOB_BIT_SOLO) != 0)
         pool->solo_count--;
@@ -225,16 +190,6 @@ dequeue_rare(struct pl_core *core, struct pl_pool *pool, const struct pl_job *jo
         const uint32_t *pos = core->section[PL_SEC_DROP_POS];
         pl_heap_remove(&drop, pos[pl_job_index(core, job)]);
     }
-}
-
-void
-pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
-                  struct pl_job *job)
-{
-    pl_queue_take(core, pl_own_queue(core, job->queue), lane->config.policy, job);
-    lane->waiting[job->order >> 56]--;
-    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
-        dequeue_rare(core, pool, job);
 }
 
 void

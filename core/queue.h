@@ -67,4 +67,57 @@ pl_queue_take(struct pl_core *core, struct pl_queue *queue, uint32_t policy, str
     job->bits &= (uint8_t)~PL_JOB_BIT_LISTED;
 }
 
+/* What jobs that run alone and pools that drop need besides. */
+PL_COLD void pl_job_enqueue_rare(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                                 const struct pl_job *job);
+PL_COLD void pl_job_dequeue_rare(struct pl_core *core, struct pl_pool *pool,
+                                 const struct pl_job *job);
+
+/* Into its queue; @pool and @lane are the job's. Return: false when no queue record is left. */
+static inline bool
+pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                  struct pl_job *job)
+{
+    struct pl_queue *queue = pl_queue_for(core, job->lane, pl_own_type(core, job->type)->mask);
+    if (queue == NULL)
+        return false;
+    job->queue = (uint16_t)pl_queue_index(core, queue);
+    pl_queue_put(core, queue, lane->config.policy, job);
+    lane->waiting[job->order >> 56]++;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
+        pl_job_enqueue_rare(core, pool, lane, job);
+    return true;
+}
+
+static inline void
+pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
+                  struct pl_job *job)
+{
+    pl_queue_take(core, pl_own_queue(core, job->queue), lane->config.policy, job);
+    lane->waiting[job->order >> 56]--;
+    if ((job->bits & PL_JOB_BIT_SOLO) != 0 || pool->overflow != PL_OVERFLOW_REJECT)
+        pl_job_dequeue_rare(core, pool, job);
+}
+
+/* Return: NULL when all records are in use. */
+static inline struct pl_job *
+pl_job_alloc(struct pl_core *core)
+{
+    struct pl_core_header *header = core->header;
+    struct pl_job *job;
+    if (header->job_free != 0) {
+        job = pl_own_job(core, header->job_free - 1);
+        header->job_free = job->pos;
+    } else if (header->job_end < core->limits.job_count) {
+        job = pl_own_job(core, header->job_end++);
+    } else {
+        return NULL;
+    }
+    header->job_used++;
+    pl_word_open(&job->word);
+    job->gen = job->gen + 1 == 0 ? 1 : job->gen + 1;
+    job->pos = 0;
+    return job;
+}
+
 #endif

@@ -698,7 +698,6 @@ struct pl_ran {
 };
 
 struct pl_job *pl_job_get(const struct pl_core *core, struct pl_ref ref); /* NULL: stale */
-struct pl_job *pl_job_alloc(struct pl_core *core);                        /* NULL: full */
 void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
 void pl_job_free(struct pl_core *core, struct pl_job *job);
 
@@ -742,11 +741,6 @@ void pl_job_set_state(struct pl_core *core, struct pl_job *job, enum pl_job_stat
 /* Into its queue. Return: false when no queue record is left. */
 bool pl_job_enqueue(struct pl_core *core, struct pl_job *job);
 void pl_job_dequeue(struct pl_core *core, struct pl_job *job);
-/* The same, where pool and lane are at hand. */
-bool pl_job_enqueue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
-                       struct pl_job *job);
-void pl_job_dequeue_in(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane,
-                       struct pl_job *job);
 PL_COLD void pl_job_timer_set(struct pl_core *core,
                               struct pl_job *job); /* boot timer of its state */
 PL_COLD void pl_job_timer_clear(struct pl_core *core, struct pl_job *job);
@@ -845,7 +839,9 @@ void pl_stat_run(struct pl_stat *pool, struct pl_stat *lane, pl_time ran);
 uint64_t pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono);
 pl_time pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
                uint64_t mask, uint64_t position, uint8_t *ret_source);
-uint64_t pl_position_new(const struct pl_core *core, const struct pl_job *job);
+/* Position and estimate of the youngest job of its priority, in a constant number of steps. */
+void pl_estimate_new(const struct pl_core *core, const struct pl_pool *pool,
+                     const struct pl_lane *lane, const struct pl_job *job, struct pl_reply *reply);
 PL_COLD void pl_decision_record(struct pl_core *core, const struct pl_event *ev);
 
 /* ---- actions ---- */

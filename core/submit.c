@@ -5,8 +5,7 @@
  * then is it known whether depth and max_wait matter; a refusal takes it out again, so that the
  * answer cannot differ from what dispatch would have done.
  */
-#include "core/policy.h"
-#include "core/region.h"
+#include "core/queue.h"
 
 int
 pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit, uint64_t value)
@@ -32,20 +31,20 @@ refuse_count(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane, b
     return PL_CORE_E_REFUSED;
 }
 
-/* A job on its way in: what its specification names, found once. */
+/* A job on its way in: what its specification names, found once. Everything that gets one by
+ * pointer is in line, so that it lives in registers. */
 struct newcomer {
     const struct pl_spec *spec;
-    uint16_t flags; /* of the specification, those that may be set here */
     struct pl_pool *pool;
     struct pl_lane *lane;
+    uint32_t *place; /* of its id */
     uint32_t pool_index, lane_index;
-    uint32_t *place;     /* of its id */
-    uint32_t type;       /* PL_INDEX_NONE: seen for the first time */
-    uint32_t cost_index; /* PL_INDEX_NONE: `cost` is to be interned */
-    struct pl_cost cost;
+    uint32_t type;  /* PL_INDEX_NONE: seen for the first time */
+    uint32_t cost;  /* interned; a reference is held */
+    uint16_t flags; /* of the specification, those that may be set here */
 };
 
-static bool
+static PL_ALWAYS_INLINE bool
 well_formed(const struct pl_spec *spec)
 {
     return !pl_uuid_is_null(&spec->id) && spec->type.len != 0 &&
@@ -54,7 +53,7 @@ well_formed(const struct pl_spec *spec)
 }
 
 /* As pl_core_type_handled(); a type that is known already says so itself. */
-static bool
+static PL_ALWAYS_INLINE bool
 type_handled(const struct pl_core *core, const struct newcomer *n)
 {
     return (n->pool->flags & PL_POOL_ANY_TYPE) != 0 || n->pool->group_mask == 0 ||
@@ -63,7 +62,7 @@ type_handled(const struct pl_core *core, const struct newcomer *n)
 }
 
 /* Names the job that has it. */
-static inline bool
+static PL_ALWAYS_INLINE bool
 id_known(struct pl_core *core, struct newcomer *n)
 {
     n->place = pl_id_place(core, &n->spec->id);
@@ -74,7 +73,7 @@ id_known(struct pl_core *core, struct newcomer *n)
 }
 
 /* What can be said without a record. Return: 0 or refused; the caller counts. */
-static int
+static PL_ALWAYS_INLINE int
 check_spec(struct pl_core *core, struct newcomer *n)
 {
     const struct pl_spec *spec = n->spec;
@@ -96,34 +95,59 @@ check_spec(struct pl_core *core, struct newcomer *n)
     return 0;
 }
 
-static int
-cost_of(struct pl_core *core, struct newcomer *n)
+static PL_COLD int
+refuse_cost(struct pl_core *core, const struct pl_pool *pool, const struct pl_cost *cost)
+{
+    uint64_t limit = 0, need = UINT64_MAX;
+    pl_ledger_possible(pool, cost, &core->out->reply.kind, &limit, &need);
+    return pl_refuse(core, PL_E_TOO_COSTLY, "the cost is above the pool's capacity", limit, need);
+}
+
+/* A cost of the job's own. Return: 0 and a reference, or refused. */
+static __attribute__((noinline)) int
+cost_own(struct pl_core *core, const struct pl_pool *pool, const struct pl_cost *wanted,
+         uint32_t *ret_index)
 {
     struct pl_reply *reply = &core->out->reply;
-    const struct pl_pool *pool = n->pool;
-    const struct pl_cost *cost = &n->cost;
-    uint64_t limit = 0, need = UINT64_MAX;
-    n->cost_index = PL_INDEX_NONE;
-    if (n->spec->has_cost == PL_HAS_NO_COST) {
-        n->cost_index = n->lane->default_cost;
-        cost = &pl_own_cost_record(core, n->cost_index)->cost;
-    } else if (!pl_ledger_normalise(pool, &n->spec->cost, &n->cost, &reply->kind)) {
-        if ((pool->flags & PL_POOL_SCALAR) == 0 && reply->kind >= pool->kind_count)
+    struct pl_cost cost;
+    uint16_t kind = 0;
+    uint64_t limit, need;
+    if (!pl_ledger_normalise(pool, wanted, &cost, &kind)) {
+        reply->kind = kind;
+        if ((pool->flags & PL_POOL_SCALAR) == 0 && kind >= pool->kind_count)
             return pl_refuse(core, PL_E_INVALID, "the cost names an unknown kind", 0, 0);
-        limit = pool->kind[reply->kind < pool->kind_count ? reply->kind : 0].capacity;
+        limit = pool->kind[kind < pool->kind_count ? kind : 0].capacity;
         return pl_refuse(core, PL_E_TOO_COSTLY, "the cost is above the pool's capacity", limit,
-                         need);
+                         UINT64_MAX);
     }
-    if (!pl_ledger_possible(pool, cost, &reply->kind, &limit, &need))
-        return pl_refuse(core, PL_E_TOO_COSTLY, "the cost is above the pool's capacity", limit,
-                         need);
-    reply->kind = 0;
+    if (!pl_ledger_possible(pool, &cost, &kind, &limit, &need))
+        return refuse_cost(core, pool, &cost);
+    uint32_t index = pl_cost_intern(core, &cost);
+    if (index == PL_INDEX_NONE)
+        return pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct costs", core->limits.cost_count,
+                         core->header->cost_end);
+    *ret_index = index;
     return 0;
 }
 
-static void
-record_fill(struct pl_job *job, const struct newcomer *n, uint32_t tenant, uint32_t cost,
-            uint64_t seq)
+/* The cost of the lane, or of the pool. */
+static PL_ALWAYS_INLINE int
+cost_of_lane(struct pl_core *core, struct newcomer *n)
+{
+    struct pl_cost_record *record = pl_own_cost_record(core, n->lane->default_cost);
+    const struct pl_kind *plain = pl_ledger_plain(n->pool, &record->cost);
+    uint16_t kind;
+    uint64_t limit, need;
+    n->cost = n->lane->default_cost;
+    if ((plain == NULL || pl_ledger_plain_units(&record->cost) > plain->capacity) &&
+        !pl_ledger_possible_all(n->pool, &record->cost, &kind, &limit, &need))
+        return refuse_cost(core, n->pool, &record->cost);
+    record->refs++;
+    return 0;
+}
+
+static PL_ALWAYS_INLINE void
+record_fill(struct pl_job *job, const struct newcomer *n, uint32_t tenant, uint64_t seq)
 {
     const struct pl_spec *spec = n->spec;
     job->id = spec->id;
@@ -132,9 +156,9 @@ record_fill(struct pl_job *job, const struct newcomer *n, uint32_t tenant, uint3
     job->body = spec->body;
     job->type = n->type;
     job->tenant = tenant;
-    job->cost = cost;
+    job->cost = n->cost;
     job->uid = spec->uid;
-    job->timeout = pl_timeout_pack(spec->timeout);
+    job->timeout = spec->timeout > 0 ? pl_timeout_pack(spec->timeout) : 0;
     job->lane = (uint16_t)n->lane_index;
     job->max_retries = spec->max_retries;
     job->bits = (uint8_t)(((n->flags & PL_SPEC_AT_MOST_ONCE) ? PL_JOB_BIT_AT_MOST_ONCE : 0) |
@@ -142,50 +166,47 @@ record_fill(struct pl_job *job, const struct newcomer *n, uint32_t tenant, uint3
                           ((n->flags & PL_SPEC_SOLO) ? PL_JOB_BIT_SOLO : 0));
 }
 
-static bool
-texts_intern(struct pl_core *core, struct newcomer *n, uint32_t *ret_tenant)
+/* Gives the reference to the cost back. */
+static PL_COLD struct pl_job *
+refuse_texts(struct pl_core *core, uint32_t cost)
+{
+    pl_cost_unref(core, cost);
+    pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct job types and tenants",
+              core->limits.string_count, core->header->string_end);
+    return NULL;
+}
+
+static PL_COLD struct pl_job *
+refuse_full(struct pl_core *core, uint32_t cost)
+{
+    pl_cost_unref(core, cost);
+    pl_refuse(core, PL_E_QUEUE_FULL, "the instance holds as many jobs as it can",
+              core->limits.job_count, core->header->job_used);
+    return NULL;
+}
+
+/* Return: NULL when it is refused. */
+static PL_ALWAYS_INLINE struct pl_job *
+record_make(struct pl_core *core, struct newcomer *n, uint64_t seq)
 {
     struct pl_str type = n->spec->type;
     if (n->type == PL_INDEX_NONE)
         n->type =
             pl_type_intern(core, n->pool_index, type, pl_type_mask(core, n->pool_index, type));
-    *ret_tenant = pl_tenant_intern(core, n->spec->tenant);
-    return n->type != PL_INDEX_NONE && *ret_tenant != PL_INDEX_NONE;
-}
-
-static struct pl_job *
-record_make(struct pl_core *core, struct newcomer *n, uint64_t seq)
-{
-    uint32_t tenant, cost = n->cost_index;
-    if (!texts_intern(core, n, &tenant)) {
-        pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct job types and tenants",
-                  core->limits.string_count, core->header->string_end);
-        return NULL;
-    }
-    if (cost != PL_INDEX_NONE)
-        pl_own_cost_record(core, cost)->refs++;
-    else
-        cost = pl_cost_intern(core, &n->cost);
-    if (cost == PL_INDEX_NONE) {
-        pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct costs", core->limits.cost_count,
-                  core->header->cost_end);
-        return NULL;
-    }
+    uint32_t tenant = pl_tenant_intern(core, n->spec->tenant);
+    if (n->type == PL_INDEX_NONE || tenant == PL_INDEX_NONE)
+        return refuse_texts(core, n->cost);
     struct pl_job *job = pl_job_alloc(core);
-    if (job == NULL) {
-        pl_cost_unref(core, cost);
-        pl_refuse(core, PL_E_QUEUE_FULL, "the instance holds as many jobs as it can",
-                  core->limits.job_count, core->header->job_used);
-        return NULL;
-    }
-    record_fill(job, n, tenant, cost, seq);
+    if (job == NULL)
+        return refuse_full(core, n->cost);
+    record_fill(job, n, tenant, seq);
     return job;
 }
 
 /* Makes room, or refuses. Return: 0 or refused. */
-static int
-check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl_lane *lane,
-            bool dry)
+static PL_COLD int
+check_full(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, struct pl_lane *lane,
+           bool dry)
 {
     uint64_t waiting = pl_pool_waiting(&pool->stat);
     if (lane->config.max_queue_depth != 0 &&
@@ -208,19 +229,16 @@ check_depth(struct pl_core *core, struct pl_job *job, struct pl_pool *pool, stru
                      pool->max_queue_depth, waiting);
 }
 
-/* Position and estimate of a job that is in its queue and does not start. */
-static void
-estimate(struct pl_core *core, const struct pl_job *job, const struct pl_lane *lane)
+static PL_ALWAYS_INLINE bool
+depth_left(const struct pl_pool *pool, const struct pl_lane *lane)
 {
-    struct pl_reply *reply = &core->out->reply;
-    const struct pl_cost *cost = &pl_own_cost_record(core, job->cost)->cost;
-    reply->position = pl_position_new(core, job);
-    reply->eta_ns = pl_eta(core, lane, cost, pl_own_type(core, job->type)->mask, reply->position,
-                           &reply->eta_source);
+    return pl_pool_waiting(&pool->stat) < pool->max_queue_depth &&
+           (lane->config.max_queue_depth == 0 ||
+            pl_pool_waiting(&lane->stat) < lane->config.max_queue_depth);
 }
 
 /* Only heads are picked. */
-static bool
+static PL_ALWAYS_INLINE bool
 would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job *job,
             struct pl_pick *ret_pick)
 {
@@ -231,7 +249,7 @@ would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job 
 }
 
 /* Of a job that must wait. */
-static int
+static PL_ALWAYS_INLINE int
 gate(struct pl_core *core, struct pl_job *job, const struct newcomer *n)
 {
     struct pl_reply *reply = &core->out->reply;
@@ -241,7 +259,9 @@ gate(struct pl_core *core, struct pl_job *job, const struct newcomer *n)
         return pl_refuse(core, PL_E_BUSY, "the estimated wait is above max_wait",
                          (uint64_t)max_wait, (uint64_t)reply->eta_ns);
     }
-    return check_depth(core, job, n->pool, n->lane, (n->spec->flags & PL_SPEC_DRY_RUN) != 0);
+    return depth_left(n->pool, n->lane)
+               ? 0
+               : check_full(core, job, n->pool, n->lane, (n->spec->flags & PL_SPEC_DRY_RUN) != 0);
 }
 
 static PL_COLD void
@@ -255,7 +275,7 @@ take_back(struct pl_core *core, struct pl_job *job, bool queued)
 }
 
 /* @pick: NULL when it waits. */
-static void
+static PL_ALWAYS_INLINE void
 accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum pl_job_state state,
        const struct pl_pick *pick)
 {
@@ -285,7 +305,7 @@ accept(struct pl_core *core, struct pl_job *job, const struct newcomer *n, enum 
     reply->wait_persist = durable;
 }
 
-static int
+static PL_ALWAYS_INLINE int
 admit(struct pl_core *core, struct newcomer *n)
 {
     struct pl_core_header *header = core->header;
@@ -311,7 +331,7 @@ admit(struct pl_core *core, struct newcomer *n)
         }
         starts = would_start(core, n, job, &pick);
         if (!starts)
-            estimate(core, job, n->lane);
+            pl_estimate_new(core, n->pool, n->lane, job, reply);
     }
     if (state == PL_JOB_DELAYED)
         reply->eta_ns = spec->run_at - header->now_boot;
@@ -352,7 +372,7 @@ retry_hint(const struct pl_core *core, const struct pl_lane *lane)
 }
 
 /* Return: PL_INDEX_NONE when the pool has no such lane. */
-static uint32_t
+static PL_ALWAYS_INLINE uint32_t
 lane_of_spec(const struct pl_core *core, const struct pl_spec *spec, const struct pl_pool *pool)
 {
     uint32_t index = spec->lane == PL_INDEX_NONE ? pool->default_lane : spec->lane;
@@ -382,7 +402,8 @@ pl_submit(struct pl_core *core, const struct pl_spec *spec)
     n.lane = n.lane_index != PL_INDEX_NONE ? pl_own_lane(core, n.lane_index) : NULL;
     int result = check_spec(core, &n);
     if (result == 0)
-        result = cost_of(core, &n);
+        result = spec->has_cost == PL_HAS_NO_COST ? cost_of_lane(core, &n)
+                                                  : cost_own(core, n.pool, &spec->cost, &n.cost);
     if (result == 0)
         result = admit(core, &n);
     if (result != 0)
@@ -418,13 +439,19 @@ pl_restore_job(struct pl_core *core, const struct pl_restore *restore)
     n.lane = pl_own_lane(core, n.lane_index);
     if (id_known(core, &n))
         return pl_refuse(core, PL_E_CONFLICT, "a job with this id exists", 0, 0);
-    n.cost_index = n.lane->default_cost;
+    n.cost = n.lane->default_cost;
     if (spec->has_cost != PL_HAS_NO_COST) {
-        n.cost_index = PL_INDEX_NONE;
-        if (!pl_ledger_normalise(n.pool, &spec->cost, &n.cost, &kind))
+        struct pl_cost cost;
+        if (!pl_ledger_normalise(n.pool, &spec->cost, &cost, &kind))
             return PL_CORE_E_INVALID;
+        n.cost = pl_cost_intern(core, &cost);
+        if (n.cost == PL_INDEX_NONE)
+            return pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct costs",
+                             core->limits.cost_count, header->cost_end);
+    } else {
+        pl_own_cost_record(core, n.cost)->refs++;
     }
-    n.type = pl_type_find(core, n.pool_index, spec->type);
+    n.type = pl_type_lookup(core, n.pool_index, spec->type);
     struct pl_job *job = record_make(core, &n, restore->seq);
     if (job == NULL)
         return PL_CORE_E_REFUSED;
