@@ -6,7 +6,7 @@
  */
 #include "core/level.h"
 #include "core/policy.h"
-#include "core/queue.h"
+#include "core/job.h"
 #include "core/region.h"
 
 /* ---- workers by load ---- */
@@ -210,15 +210,21 @@ pl_pick_look(const struct pl_core *core, const struct pl_pool *pool, struct pl_p
     return pick_next(core, (struct pl_pool *)pool, 0, false, ret);
 }
 
-enum pl_pick_result
-pl_pick_next(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
+static PL_ALWAYS_INLINE enum pl_pick_result
+pick_own(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
 {
     if (++core->header->pass == 0)
         core->header->pass = 1;
     return pick_next(core, pool, core->header->pass, true, ret);
 }
 
-static uint32_t
+enum pl_pick_result
+pl_pick_next(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
+{
+    return pick_own(core, pool, ret);
+}
+
+static PL_ALWAYS_INLINE uint32_t
 run_begin(struct pl_core *core, const struct pl_pick *pick, const struct pl_cost *cost,
           uint32_t *ret_slot)
 {
@@ -263,8 +269,8 @@ pl_attempt_timeout(const struct pl_pool *pool, const struct pl_lane *lane, const
     return lane->config.timeout != 0 ? lane->config.timeout : pool->default_timeout;
 }
 
-void
-pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
+static PL_ALWAYS_INLINE void
+start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
 {
     struct pl_job *job = pick->job;
     struct pl_lane *lane = pl_own_lane(core, job->lane);
@@ -299,6 +305,12 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
         act->device_mask[i] = pick->mask[i];
 }
 
+void
+pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
+{
+    start(core, pool, pick);
+}
+
 static void
 dispatch_pool(struct pl_core *core, struct pl_pool *pool)
 {
@@ -315,7 +327,7 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
             pl_solo_holds(core, pool);
         if (pool->listed == 0) /* as the pick would say */
             return;
-        switch (pl_pick_next(core, pool, &pick)) {
+        switch (pick_own(core, pool, &pick)) {
         case PL_PICK_NONE:
         case PL_PICK_BLOCKED:
             return;
@@ -324,7 +336,7 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
             continue;
         case PL_PICK_JOB:
             solo = (pick.job->bits & PL_JOB_BIT_SOLO) != 0;
-            pl_dispatch_start(core, pool, &pick);
+            start(core, pool, &pick);
             if (solo)
                 pl_solo_holds(core, pool);
             continue;

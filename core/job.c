@@ -1,20 +1,10 @@
 /*
  * Job records: slab with free list and high-water mark, table of ids, states, queues, boot timers.
  */
-#include "core/policy.h"
-#include "core/queue.h"
+#include "core/job.h"
 #include "core/region.h"
 
 /* ---- slab ---- */
-
-struct pl_job *
-pl_job_get(const struct pl_core *core, struct pl_ref ref)
-{
-    if (ref.gen == 0 || ref.index >= core->header->job_end)
-        return NULL;
-    struct pl_job *job = pl_job_at(core, ref.index);
-    return job->gen == ref.gen && pl_job_state_of(job) != PL_JOB_NONE ? job : NULL;
-}
 
 static void
 record_clear(struct pl_job *job, uint32_t gen, uint32_t next)
@@ -41,18 +31,6 @@ pl_job_unalloc(struct pl_core *core, struct pl_job *job)
 
 /* ---- ids: chains through the link section, from a table of index + 1 ---- */
 
-static void
-hash_remove(struct pl_core *core, const struct pl_job *job)
-{
-    uint32_t *place = pl_id_place(core, &job->id), index = pl_job_index(core, job);
-    while (*place != index + 1) {
-        PL_ASSERT(*place != 0);
-        place = &pl_own_link(core, *place - 1)->chain;
-    }
-    *place = pl_own_link(core, index)->chain;
-    pl_own_link(core, index)->chain = 0;
-}
-
 uint32_t
 pl_job_hash_head(const struct pl_core *core, uint64_t place)
 {
@@ -77,20 +55,37 @@ pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl
     return 0;
 }
 
-void
-pl_job_free(struct pl_core *core, struct pl_job *job)
+static void
+hash_remove(struct pl_core *core, const struct pl_job *job, uint32_t index)
+{
+    uint32_t *place = pl_id_place(core, &job->id);
+    while (*place != index + 1) {
+        PL_ASSERT(*place != 0);
+        place = &pl_own_link(core, *place - 1)->chain;
+    }
+    *place = pl_own_link(core, index)->chain;
+    pl_own_link(core, index)->chain = 0;
+}
+
+int
+pl_job_forget(struct pl_core *core, struct pl_ref ref)
 {
     struct pl_core_header *header = core->header;
+    struct pl_job *job = pl_job_get(core, ref);
+    if (job == NULL)
+        return PL_CORE_E_STALE;
+    if (pl_job_state_of(job) != PL_JOB_ENDED)
+        return PL_CORE_E_INVALID;
     struct pl_lane *lane = pl_own_lane_of(core, job);
-    PL_ASSERT(pl_job_state_of(job) == PL_JOB_ENDED);
     pl_job_state_in(core, pl_own_pool(core, lane->config.pool), lane, job, PL_JOB_NONE);
-    hash_remove(core, job);
+    hash_remove(core, job, ref.index);
     pl_cost_unref(core, job->cost);
     pl_word_open(&job->word);
-    record_clear(job, job->gen, header->job_free);
+    record_clear(job, ref.gen, header->job_free);
     pl_word_close(&job->word);
-    header->job_free = pl_job_index(core, job) + 1;
+    header->job_free = ref.index + 1;
     header->job_used--;
+    return 0;
 }
 
 /* ---- states ---- */
@@ -260,56 +255,10 @@ pl_job_make_queued(struct pl_core *core, struct pl_job *job, bool tell)
         pl_act(core, PL_ACT_EVENT, PL_CEV_QUEUED, job);
 }
 
-static enum pl_core_event
-end_event(enum pl_outcome outcome)
-{
-    switch (outcome) {
-    case PL_OUTCOME_SUCCEEDED:
-        return PL_CEV_COMPLETED;
-    case PL_OUTCOME_CANCELLED:
-        return PL_CEV_CANCELLED;
-    case PL_OUTCOME_EXPIRED:
-        return PL_CEV_EXPIRED;
-    case PL_OUTCOME_DROPPED:
-        return PL_CEV_DROPPED;
-    case PL_OUTCOME_NONE:
-    case PL_OUTCOME_FAILED:
-    case PL_OUTCOME_CRASHED:
-    case PL_OUTCOME_TIMED_OUT:
-        break;
-    }
-    return PL_CEV_FAILED;
-}
-
 void
 pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcome, enum pl_reason reason,
            const struct pl_ran *ran)
 {
     struct pl_lane *lane = pl_own_lane_of(core, job);
-    const uint32_t pool_index = lane->config.pool;
-    struct pl_pool *pool = pl_own_pool(core, pool_index);
-    pl_time now = core->header->now_mono, since = job->when;
-    bool waited = pl_job_state_of(job) == PL_JOB_QUEUED;
-    if (ran == NULL)
-        pl_job_leave(core, job);
-    pl_word_open(&job->word);
-    job->when = now;
-    job->pos = 0;
-    job->queue = (uint16_t)((uint32_t)outcome << 8 | (uint32_t)reason);
-    pl_job_state_in(core, pool, lane, job, PL_JOB_ENDED);
-    pl_word_close(&job->word);
-    pool->stat.finished[outcome]++;
-    lane->stat.finished[outcome]++;
-    struct pl_action *act = pl_act_of(core, PL_ACT_ENDED, end_event(outcome), job, pool_index);
-    act->outcome = (uint8_t)outcome;
-    act->reason = (uint8_t)reason;
-    if (ran != NULL) {
-        pl_stat_completion(&pool->stat, &lane->stat, now);
-        act->worker = ran->worker;
-        act->slot = ran->slot;
-        act->run_ns = ran->run_ns;
-        act->who = ran->who;
-    } else if (waited) {
-        act->wait_ns = now - since;
-    }
+    pl_job_end_in(core, pl_own_pool(core, lane->config.pool), lane, job, outcome, reason, ran);
 }

@@ -697,9 +697,18 @@ struct pl_ran {
     pl_time run_ns;
 };
 
-struct pl_job *pl_job_get(const struct pl_core *core, struct pl_ref ref); /* NULL: stale */
+/* Return: NULL when it is stale. */
+static inline struct pl_job *
+pl_job_get(const struct pl_core *core, struct pl_ref ref)
+{
+    if (ref.gen == 0 || ref.index >= core->header->job_end)
+        return NULL;
+    struct pl_job *job = pl_job_at(core, ref.index);
+    return job->gen == ref.gen && pl_job_state_of(job) != PL_JOB_NONE ? job : NULL;
+}
+
 void pl_job_unalloc(struct pl_core *core, struct pl_job *job); /* as if it had never been */
-void pl_job_free(struct pl_core *core, struct pl_job *job);
+int pl_job_forget(struct pl_core *core, struct pl_ref ref);
 
 /* Where the chain of jobs with such an id begins. */
 static inline uint32_t *
@@ -832,10 +841,6 @@ PL_COLD int pl_refuse(struct pl_core *core, int32_t status, const char *what, ui
 
 /* ---- statistics (stats.c), estimates (explain.c) ---- */
 
-/* Of a pool and of its lane at once: started after @waited; ended now; an attempt took @ran. */
-void pl_stat_started(struct pl_stat *pool, struct pl_stat *lane, pl_time waited);
-void pl_stat_completion(struct pl_stat *pool, struct pl_stat *lane, pl_time now_mono);
-void pl_stat_run(struct pl_stat *pool, struct pl_stat *lane, pl_time ran);
 uint64_t pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono);
 pl_time pl_eta(const struct pl_core *core, const struct pl_lane *lane, const struct pl_cost *cost,
                uint64_t mask, uint64_t position, uint8_t *ret_source);

@@ -4,6 +4,7 @@
  * A run is the slot of a worker. Units, slot and outcome of an attempt are settled in one place,
  * settle(), which is reached by FINISHED or WORKER_GONE and by nothing else.
  */
+#include "core/job.h"
 #include "core/level.h"
 
 /* ---- timers of runs ---- */
@@ -194,11 +195,9 @@ requeue(struct pl_core *core, struct pl_job *job, enum pl_reason reason, const s
 }
 
 /* Slot and units come back; what remains of the run is returned for the actions. */
-static struct pl_ran
-release(struct pl_core *core, struct pl_run *run)
+static PL_ALWAYS_INLINE struct pl_ran
+release(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane, struct pl_run *run)
 {
-    struct pl_lane *lane = pl_own_lane_of(core, pl_own_job(core, run->job));
-    struct pl_pool *pool = pl_own_pool(core, lane->config.pool);
     uint32_t index = (uint32_t)(run - (struct pl_run *)core->section[PL_SEC_RUN]);
     uint32_t worker_index = index / core->limits.slots_per_worker;
     uint32_t slot = index - worker_index * core->limits.slots_per_worker;
@@ -227,7 +226,7 @@ release(struct pl_core *core, struct pl_run *run)
     return ran;
 }
 
-static void
+static PL_COLD void
 settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, bool no_retry,
                uint32_t result, const struct pl_ran *ran)
 {
@@ -247,14 +246,13 @@ settle_stopped(struct pl_core *core, struct pl_job *job, enum pl_reason reason, 
     }
 }
 
-static void
-settle_result(struct pl_core *core, struct pl_job *job, enum pl_result result,
+static PL_COLD void
+settle_failed(struct pl_core *core, struct pl_job *job, enum pl_result result,
               const struct pl_ran *ran)
 {
     uint16_t allowed = retries_allowed(pl_own_lane_of(core, job), job, PL_LANE_RETRY_ON_ERROR);
     switch (result) {
-    case PL_RESULT_OK:
-        pl_job_end(core, job, PL_OUTCOME_SUCCEEDED, PL_REASON_NONE, ran);
+    case PL_RESULT_OK: /* is not here */
         return;
     case PL_RESULT_FAIL_RETRYABLE:
         if (job->retries < allowed)
@@ -273,7 +271,7 @@ settle_result(struct pl_core *core, struct pl_job *job, enum pl_result result,
     }
 }
 
-static int
+static PL_COLD int
 count_late(struct pl_core *core, const struct pl_job *job)
 {
     if (job == NULL) {
@@ -286,7 +284,7 @@ count_late(struct pl_core *core, const struct pl_job *job)
 }
 
 /* Return: the run that this report is about, or NULL. */
-static struct pl_run *
+static inline struct pl_run *
 run_find(const struct pl_core *core, struct pl_ref job_ref, struct pl_ref worker, uint32_t slot,
          uint32_t attempt)
 {
@@ -312,9 +310,14 @@ pl_run_finished(struct pl_core *core, const struct pl_event *ev)
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
-    struct pl_ran ran = release(core, run);
+    struct pl_lane *lane = pl_own_lane_of(core, job);
+    struct pl_pool *pool = pl_own_pool(core, lane->config.pool);
+    struct pl_ran ran = release(core, pool, lane, run);
     if (stop == PL_STOP_NONE) {
-        settle_result(core, job, (enum pl_result)result, &ran);
+        if (result == PL_RESULT_OK)
+            pl_job_end_in(core, pool, lane, job, PL_OUTCOME_SUCCEEDED, PL_REASON_NONE, &ran);
+        else
+            settle_failed(core, job, (enum pl_result)result, &ran);
         return 0;
     }
     if (result == PL_RESULT_OK && reason != PL_REASON_PREEMPTED)
@@ -414,7 +417,8 @@ settle_gone(struct pl_core *core, struct pl_run *run, bool known, bool alone)
     enum pl_stop_stage stop = (enum pl_stop_stage)run->stop;
     enum pl_reason reason = (enum pl_reason)run->reason;
     bool no_retry = run->no_retry != 0;
-    struct pl_ran ran = release(core, run);
+    struct pl_lane *lane = pl_own_lane_of(core, job);
+    struct pl_ran ran = release(core, pl_own_pool(core, lane->config.pool), lane, run);
     if (stop != PL_STOP_NONE) {
         settle_stopped(core, job, reason, no_retry, 0, &ran);
     } else if ((job->bits & PL_JOB_BIT_AT_MOST_ONCE) != 0) {

@@ -1,18 +1,7 @@
 /*
- * Statistics: fixed log-linear histograms (32 buckets a power of two: about 3 %), a ring of 60
- * seconds, the last run times.
+ * Statistics as they are read; how they are counted stands in stat.h.
  */
 #include "core/region.h"
-
-static inline uint32_t
-bucket_of(uint64_t value)
-{
-    if (value < 32)
-        return (uint32_t)value;
-    uint32_t shift = 63 - (uint32_t)__builtin_clzll(value) - 5;
-    uint32_t index = shift * 32 + (uint32_t)(value >> shift);
-    return index < PL_HIST_BUCKETS ? index : PL_HIST_BUCKETS - 1;
-}
 
 /* Largest value of the bucket. */
 static uint64_t
@@ -24,45 +13,6 @@ bucket_end(uint32_t index)
     return ((uint64_t)(index % 32 + 33) << shift) - 1;
 }
 
-static inline void
-hist_add(struct pl_hist *hist, uint64_t value, uint32_t bucket)
-{
-    hist->count++;
-    hist->bucket[bucket]++;
-    if (value > hist->max)
-        hist->max = value;
-}
-
-void
-pl_stat_started(struct pl_stat *pool, struct pl_stat *lane, pl_time waited)
-{
-    uint64_t us = (uint64_t)waited / PL_NS_PER_US;
-    uint32_t bucket = bucket_of(us);
-    pool->started++;
-    lane->started++;
-    hist_add(&pool->wait, us, bucket);
-    hist_add(&lane->wait, us, bucket);
-}
-
-static inline void
-count_second(struct pl_stat *stat, uint64_t second, uint32_t at)
-{
-    if (stat->minute[at].second != second) {
-        stat->minute[at].second = second;
-        stat->minute[at].count = 0;
-    }
-    stat->minute[at].count++;
-}
-
-void
-pl_stat_completion(struct pl_stat *pool, struct pl_stat *lane, pl_time now_mono)
-{
-    uint64_t second = (uint64_t)now_mono / (uint64_t)PL_NS_PER_S + 1;
-    uint32_t at = (uint32_t)(second % PL_MINUTE_SECONDS);
-    count_second(pool, second, at);
-    count_second(lane, second, at);
-}
-
 uint64_t
 pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono)
 {
@@ -71,27 +21,6 @@ pl_stat_throughput(const struct pl_stat *stat, pl_time now_mono)
         if (stat->minute[i].second != 0 && stat->minute[i].second + PL_MINUTE_SECONDS > second)
             sum += stat->minute[i].count;
     return sum;
-}
-
-static inline void
-run_add(struct pl_stat *stat, uint64_t us, uint32_t bucket)
-{
-    hist_add(&stat->run, us, bucket);
-    uint64_t *oldest = &stat->window_us[stat->window_next % PL_RUN_WINDOW];
-    stat->window_sum += us - *oldest;
-    *oldest = us;
-    stat->window_next = (stat->window_next + 1) % PL_RUN_WINDOW;
-    if (stat->window_count < PL_RUN_WINDOW)
-        stat->window_count++;
-}
-
-void
-pl_stat_run(struct pl_stat *pool, struct pl_stat *lane, pl_time ran)
-{
-    uint64_t us = (uint64_t)ran / PL_NS_PER_US;
-    uint32_t bucket = bucket_of(us);
-    run_add(pool, us, bucket);
-    run_add(lane, us, bucket);
 }
 
 static uint64_t

@@ -204,12 +204,6 @@ job_event(struct pl_core *core, const struct pl_event *ev)
     struct pl_job *job = pl_job_get(core, ev->job);
     if (job == NULL)
         return PL_CORE_E_STALE;
-    if (ev->kind == PL_EV_FORGET) {
-        if (pl_job_state_of(job) != PL_JOB_ENDED)
-            return PL_CORE_E_INVALID;
-        pl_job_free(core, job);
-        return 0;
-    }
     if (pl_job_state_of(job) == PL_JOB_ENDED)
         return PL_CORE_E_STALE;
     if (ev->kind == PL_EV_PERSISTED)
@@ -305,8 +299,9 @@ apply(struct pl_core *core, const struct pl_event *ev)
     case PL_EV_PERSIST_FAILED:
     case PL_EV_HOLD:
     case PL_EV_RELEASE:
-    case PL_EV_FORGET:
         return job_event(core, ev);
+    case PL_EV_FORGET:
+        return pl_job_forget(core, ev->job);
     case PL_EV_WORKER_READY:
         return pl_worker_ready(core, ev);
     case PL_EV_WORKER_DRAIN:

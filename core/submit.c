@@ -5,7 +5,7 @@
  * then is it known whether depth and max_wait matter; a refusal takes it out again, so that the
  * answer cannot differ from what dispatch would have done.
  */
-#include "core/queue.h"
+#include "core/job.h"
 
 int
 pl_refuse(struct pl_core *core, int32_t status, const char *what, uint64_t limit, uint64_t value)
