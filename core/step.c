@@ -256,8 +256,9 @@ all_dirty(struct pl_core *core)
             pl_pool_wake(core, pl_own_pool(core, i));
 }
 
-static int
-apply(struct pl_core *core, const struct pl_event *ev)
+/* All events but the three that every job meets. */
+static __attribute__((noinline)) int
+apply_other(struct pl_core *core, const struct pl_event *ev)
 {
     switch ((enum pl_event_kind)ev->kind) {
     case PL_EV_TICK:
@@ -289,8 +290,6 @@ apply(struct pl_core *core, const struct pl_event *ev)
         return pl_restore_job(core, ev->restore);
     case PL_EV_RESTORE_RUNNING:
         return pl_restore_running(core, ev->restore);
-    case PL_EV_SUBMIT:
-        return pl_submit(core, ev->submit);
     case PL_EV_CANCEL:
         return job_cancel(core, ev);
     case PL_EV_SET_PRIORITY:
@@ -300,8 +299,6 @@ apply(struct pl_core *core, const struct pl_event *ev)
     case PL_EV_HOLD:
     case PL_EV_RELEASE:
         return job_event(core, ev);
-    case PL_EV_FORGET:
-        return pl_job_forget(core, ev->job);
     case PL_EV_WORKER_READY:
         return pl_worker_ready(core, ev);
     case PL_EV_WORKER_DRAIN:
@@ -310,12 +307,45 @@ apply(struct pl_core *core, const struct pl_event *ev)
         return pl_worker_gone(core, ev);
     case PL_EV_STARTED:
         return pl_run_started(core, ev);
+    case PL_EV_SUBMIT:
     case PL_EV_FINISHED:
-        return pl_run_finished(core, ev);
+    case PL_EV_FORGET: /* are not here */
     case PL_EV_KIND_COUNT:
         break;
     }
     return PL_CORE_E_INVALID;
+}
+
+static PL_COLD int
+refuse_busy(struct pl_core *core)
+{
+    core->out->reply.job = PL_REF_NULL;
+    core->out->reply.retry_after_ns = PL_NS_PER_MS;
+    core->header->more = 1;
+    return pl_refuse(core, PL_E_BUSY, "too much happens at once", 0, 0);
+}
+
+static PL_ALWAYS_INLINE int
+submit(struct pl_core *core, const struct pl_spec *spec)
+{
+    if (any_due(core) || core->header->dirty) {
+        /* an overdue head must not make a newcomer wait */
+        timers_run(core);
+        pl_dispatch_all(core);
+    }
+    return pl_act_room(core, 16) ? pl_submit(core, spec) : refuse_busy(core);
+}
+
+static PL_ALWAYS_INLINE int
+apply(struct pl_core *core, const struct pl_event *ev)
+{
+    if (ev->kind == PL_EV_SUBMIT)
+        return submit(core, ev->submit);
+    if (ev->kind == PL_EV_FINISHED)
+        return pl_run_finished(core, ev);
+    if (ev->kind == PL_EV_FORGET)
+        return pl_job_forget(core, ev->job);
+    return apply_other(core, ev);
 }
 
 int
@@ -333,20 +363,7 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
         header->now_boot = ev->now_boot;
     if (core->limits.decision_log_events > 0)
         pl_decision_record(core, ev);
-    if (ev->kind == PL_EV_SUBMIT && (any_due(core) || header->dirty)) {
-        /* an overdue head must not make a newcomer wait */
-        timers_run(core);
-        pl_dispatch_all(core);
-    }
-    int result;
-    if (ev->kind == PL_EV_SUBMIT && !pl_act_room(core, 16)) {
-        result = pl_refuse(core, PL_E_BUSY, "too much happens at once", 0, 0);
-        out->reply.job = PL_REF_NULL;
-        out->reply.retry_after_ns = PL_NS_PER_MS;
-        header->more = 1;
-    } else {
-        result = apply(core, ev);
-    }
+    int result = apply(core, ev);
     if (any_due(core))
         timers_run(core);
     if (header->dirty)
