@@ -501,6 +501,7 @@ struct pl_core {
     uint64_t job_mask, string_mask, cost_mask; /* places of the tables, minus 1 */
     uint32_t level_words, level_shift;         /* see core/dispatch.c */
     struct pl_actions *out;                    /* during a step */
+    uint32_t relist;                           /* during a step: see core/level.h */
 };
 
 /* Return: bytes of the region (virtual: most stay untouched), or 0 when @limits are impossible. */

@@ -155,15 +155,22 @@ lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass,
 
 static PL_ALWAYS_INLINE enum pl_pick_result
 pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane *lane,
-          const struct pl_queue *queue, struct pl_job *job, const bool own, struct pl_pick *pick)
+          const struct pl_queue *queue, struct pl_job *job, const bool own, uint32_t only,
+          struct pl_pick *pick)
 {
     bool solo = (job->bits & PL_JOB_BIT_SOLO) != 0;
     bool alone = pool->stat.state[PL_JOB_RUNNING] == 0;
     pick->job = job;
     if (job->deadline != 0 && job->deadline <= core->header->now_boot)
         return PL_PICK_EXPIRED;
-    if (!choose(core, pool, lane, queue->mask, solo, own, &pick->worker))
+    if (own && only != PL_INDEX_NONE) {
+        const struct pl_worker *worker = pl_own_worker(core, only);
+        pick->worker = only;
+        if ((queue->mask >> pl_own_group(core, worker->group)->bit & 1) == 0)
+            return PL_PICK_NONE;
+    } else if (!choose(core, pool, lane, queue->mask, solo, own, &pick->worker)) {
         return PL_PICK_NONE;
+    }
     const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
     if (pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind))
         return PL_PICK_JOB;
@@ -174,15 +181,17 @@ pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane
 }
 
 /* @pass: a number not used before marks queues whose workers are busy (the writer); 0: observers,
- * who write nothing and look at the best head of each lane only. */
+ * who write nothing and look at the best head of each lane only. @only: the one worker with room,
+ * or PL_INDEX_NONE: ask for it. */
 static PL_ALWAYS_INLINE enum pl_pick_result
 pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, const bool own,
-          struct pl_pick *ret)
+          uint32_t only, struct pl_pick *ret)
 {
     uint32_t next = pool->lane_first;
     ret->job = NULL;
     /* without room on any worker nothing can start; what is overdue ends by its timer */
-    if (pool->listed == 0 || (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING))
+    if ((pool->listed == 0 && only == PL_INDEX_NONE) ||
+        (pool->state != PL_POOL_ACTIVE && pool->state != PL_POOL_DRAINING))
         return PL_PICK_NONE;
     for (uint32_t n = 0; next != 0 && n < core->limits.lane_count; n++) {
         const struct pl_lane *lane = own ? pl_own_lane(core, next - 1) : pl_lane_at(core, next - 1);
@@ -192,7 +201,7 @@ pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, const
         if (lane->config.paused || lane->running >= lane->config.max_concurrency)
             continue;
         while ((queue = lane_best(core, lane, pass, own, &head)) != NULL) {
-            enum pl_pick_result result = pick_head(core, pool, lane, queue, head, own, ret);
+            enum pl_pick_result result = pick_head(core, pool, lane, queue, head, own, only, ret);
             if (result != PL_PICK_NONE)
                 return result;
             if (!own)
@@ -207,21 +216,21 @@ pick_next(const struct pl_core *core, struct pl_pool *pool, uint32_t pass, const
 enum pl_pick_result
 pl_pick_look(const struct pl_core *core, const struct pl_pool *pool, struct pl_pick *ret)
 {
-    return pick_next(core, (struct pl_pool *)pool, 0, false, ret);
+    return pick_next(core, (struct pl_pool *)pool, 0, false, PL_INDEX_NONE, ret);
 }
 
 static PL_ALWAYS_INLINE enum pl_pick_result
-pick_own(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
+pick_own(struct pl_core *core, struct pl_pool *pool, uint32_t only, struct pl_pick *ret)
 {
     if (++core->header->pass == 0)
         core->header->pass = 1;
-    return pick_next(core, pool, core->header->pass, true, ret);
+    return pick_next(core, pool, core->header->pass, true, only, ret);
 }
 
 enum pl_pick_result
 pl_pick_next(struct pl_core *core, struct pl_pool *pool, struct pl_pick *ret)
 {
-    return pick_own(core, pool, ret);
+    return pick_own(core, pool, PL_INDEX_NONE, ret);
 }
 
 static PL_ALWAYS_INLINE uint32_t
@@ -241,7 +250,8 @@ run_begin(struct pl_core *core, const struct pl_pick *pick, const struct pl_cost
     worker->busy |= 1ull << slot;
     worker->running++;
     worker->solo = solo;
-    pl_worker_list(core, pick->worker);
+    if (core->relist != pick->worker + 1)
+        pl_worker_list(core, pick->worker);
 
     pl_word_open(&run->word);
     run->job = pl_job_index(core, job);
@@ -311,6 +321,23 @@ pl_dispatch_start(struct pl_core *core, struct pl_pool *pool, const struct pl_pi
     start(core, pool, pick);
 }
 
+/* The worker whose level is not told yet, when no other has room and nothing needs the levels: jobs
+ * that must run alone and reservations do. Else the levels are told. */
+static PL_ALWAYS_INLINE uint32_t
+only_worker(struct pl_core *core, const struct pl_pool *pool)
+{
+    if (core->relist == 0)
+        return PL_INDEX_NONE;
+    uint32_t index = core->relist - 1;
+    const struct pl_worker *worker = pl_own_worker(core, index);
+    if (pool->listed == 0 && (pool->solo_count | pool->solo_held | pool->has_reserve) == 0 &&
+        pl_own_pool(core, pl_own_group(core, worker->group)->pool) == pool &&
+        pl_worker_has_room(worker))
+        return index;
+    pl_worker_list_now(core);
+    return PL_INDEX_NONE;
+}
+
 static void
 dispatch_pool(struct pl_core *core, struct pl_pool *pool)
 {
@@ -323,11 +350,12 @@ dispatch_pool(struct pl_core *core, struct pl_pool *pool)
             core->header->more = 1;
             return;
         }
-        if (pool->solo_count > 0 || pool->solo_held)
+        uint32_t only = only_worker(core, pool);
+        if ((pool->solo_count | pool->solo_held) != 0)
             pl_solo_holds(core, pool);
-        if (pool->listed == 0) /* as the pick would say */
+        if (pool->listed == 0 && only == PL_INDEX_NONE) /* as the pick would say */
             return;
-        switch (pick_own(core, pool, &pick)) {
+        switch (pick_own(core, pool, only, &pick)) {
         case PL_PICK_NONE:
         case PL_PICK_BLOCKED:
             return;

@@ -49,15 +49,21 @@ pl_level_remove(struct pl_core *core, struct pl_group *group, uint32_t group_ind
         group->levels &= ~(1ull << running);
 }
 
+static inline bool
+pl_worker_has_room(const struct pl_worker *worker)
+{
+    return worker->state == PL_WORKER_READY && worker->running < worker->slots &&
+           !(worker->solo | worker->killed | worker->hold);
+}
+
 /* The caller keeps group->slots and group->idle right; here only the bitmaps are. `listed` is the
  * level + 1. */
 static inline void
 pl_worker_list(struct pl_core *core, uint32_t index)
 {
     struct pl_worker *worker = pl_own_worker(core, index);
-    bool room = worker->state == PL_WORKER_READY && worker->running < worker->slots &&
-                !(worker->solo | worker->killed | worker->hold);
-    uint8_t wanted = room ? (uint8_t)(worker->running + 1) : 0, listed = worker->listed;
+    uint8_t wanted = pl_worker_has_room(worker) ? (uint8_t)(worker->running + 1) : 0,
+            listed = worker->listed;
     if (wanted == listed)
         return;
     struct pl_group *group = pl_own_group(core, worker->group);
@@ -70,6 +76,28 @@ pl_worker_list(struct pl_core *core, uint32_t index)
         pl_own_pool(core, group->pool)->listed++;
     else if (wanted == 0)
         pl_own_pool(core, group->pool)->listed--;
+}
+
+/* Where all workers are busy, the next job starts where one just ended: the level of that worker,
+ * core->relist - 1, is not told between the two. It is told when the step ends, or another one
+ * takes its turn. */
+static inline void
+pl_worker_list_later(struct pl_core *core, uint32_t index)
+{
+    if (core->relist == index + 1)
+        return;
+    if (core->relist != 0)
+        pl_worker_list(core, core->relist - 1);
+    core->relist = index + 1;
+}
+
+static inline void
+pl_worker_list_now(struct pl_core *core)
+{
+    if (core->relist == 0)
+        return;
+    pl_worker_list(core, core->relist - 1);
+    core->relist = 0;
 }
 
 #endif

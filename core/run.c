@@ -217,7 +217,7 @@ release(struct pl_core *core, struct pl_pool *pool, struct pl_lane *lane, struct
     worker->busy &= ~(1ull << slot);
     worker->running--;
     worker->solo = 0;
-    pl_worker_list(core, worker_index);
+    pl_worker_list_later(core, worker_index);
     pl_word_open(&run->word);
     run->job_gen = 0;
     pl_word_close(&run->word);

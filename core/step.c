@@ -5,6 +5,7 @@
  * empty buffer. Timers and dispatch go on only while there is room; the rest waits for the TICK
  * that `more` asks for.
  */
+#include "core/level.h"
 #include "core/policy.h"
 #include "core/region.h"
 
@@ -368,6 +369,7 @@ pl_core_step(struct pl_core *core, const struct pl_event *ev, struct pl_actions 
         timers_run(core);
     if (header->dirty)
         pl_dispatch_all(core);
+    pl_worker_list_now(core);
     out->more = header->more != 0;
     core->out = NULL;
     return result;
