@@ -6,6 +6,7 @@
  * program that runs cannot be argued with. Its time-out counts from its start; one that is over is
  * acted upon after RESTORED, so that results which lie ready can be taken first.
  */
+#include "core/level.h"
 #include "core/region.h"
 
 static struct pl_worker *
