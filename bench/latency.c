@@ -7,19 +7,19 @@
 
 #include "bench/pump.h"
 
-static int64_t samples = 5000, submits = 50000;
+static int64_t samples = 5000, submits = 50000, durable;
 static char payload[100];
 
-static const char config[] = "version: 1\n"
-                             "name: bench\n"
-                             "pools:\n"
-                             "  p:\n"
-                             "    max_units: 1000000\n"
-                             "    max_queue_depth: 2000000\n"
-                             "    queue: memory\n"
-                             "    workers:\n"
-                             "      - {name: echo, kind: cpu, replicas: 1, handles: [echo],"
-                             " executor: {plugin: echo}}\n";
+static const char config_format[] = "version: 1\n"
+                                    "name: bench\n"
+                                    "pools:\n"
+                                    "  p:\n"
+                                    "    max_units: 1000000\n"
+                                    "    max_queue_depth: 2000000\n"
+                                    "    queue: %s\n"
+                                    "    workers:\n"
+                                    "      - {name: echo, kind: cpu, replicas: 1, handles: [echo],"
+                                    " executor: {plugin: echo}}\n";
 
 static void
 one_at_a_time(const struct pl_job_spec *spec, int64_t *took, int64_t count)
@@ -64,8 +64,10 @@ main(int argc, char **argv)
     const struct bench_option options[] = {
         {.name = "samples", .help = "jobs one at a time in a run", .value = &samples},
         {.name = "submits", .help = "acknowledged submits in a run", .value = &submits},
+        {.name = "durable", .help = "a pool on disk", .value = &durable, .flag = true},
     };
     struct bench bench;
+    char config[1024];
     struct pl_job_spec spec = PL_INIT(struct pl_job_spec);
     double p50[BENCH_RUNS_MAX], p99[BENCH_RUNS_MAX], one[BENCH_RUNS_MAX], many[BENCH_RUNS_MAX];
 
@@ -79,6 +81,7 @@ main(int argc, char **argv)
     spec.payload = (struct pl_bytes){payload, sizeof(payload)};
     bench_report_open(&bench);
     for (int64_t i = 0; i < bench.runs; i++) {
+        snprintf(config, sizeof(config), config_format, durable != 0 ? "lmdb" : "memory");
         bench_start(&bench, config);
         one_at_a_time(&spec, took, samples / 10 + 1);
         one_at_a_time(&spec, took, samples);

@@ -10,6 +10,7 @@
 #include "bench/pump.h"
 
 static int64_t jobs = 100000, connections = 8, concurrency = 64, window = 64;
+static int64_t durable;
 
 static double
 measure(struct bench *bench, unsigned workers)
@@ -25,10 +26,10 @@ measure(struct bench *bench, unsigned workers)
 
     snprintf(config, sizeof(config),
              "version: 1\nname: bench\npools:\n  p:\n    max_units: 1000000\n"
-             "    max_queue_depth: 1000000\n    queue: memory\n    workers:\n"
+             "    max_queue_depth: 1000000\n    queue: %s\n    workers:\n"
              "      - {name: echo, kind: cpu, replicas: %u, concurrency: %" PRId64
              ", handles: [echo], executor: {plugin: echo}}\n",
-             workers, concurrency);
+             durable != 0 ? "lmdb" : "memory", workers, concurrency);
     memset(payload, 'x', sizeof(payload));
     spec.type = "echo";
     spec.payload = (struct pl_bytes){payload, sizeof(payload)};
@@ -48,12 +49,13 @@ main(int argc, char **argv)
         {.name = "connections", .help = "of the one submitting process", .value = &connections},
         {.name = "window", .help = "jobs open on a connection", .value = &window},
         {.name = "concurrency", .help = "jobs at once in a worker", .value = &concurrency},
+        {.name = "durable", .help = "a pool on disk", .value = &durable, .flag = true},
     };
     struct bench bench;
     double rate[BENCH_RUNS_MAX];
 
-    bench_init(&bench, argc, argv, "Job life cycles a second over the socket, memory pool.",
-               options, sizeof(options) / sizeof(options[0]));
+    bench_init(&bench, argc, argv, "Job life cycles a second over the socket.", options,
+               sizeof(options) / sizeof(options[0]));
     bench_report_open(&bench);
     for (unsigned workers = 1; workers <= 2; workers++) {
         for (int64_t i = 0; i < bench.runs; i++)
