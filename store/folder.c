@@ -2,6 +2,10 @@
  * The fold thread: reads durable batches back from the log (they are still in the page cache), puts
  * them into the tables window by window, and lets the log use the segments again that it has
  * passed. It runs behind the log and never makes it wait, but for room on the disk.
+ *
+ * A commit of the tables is two flushes of the same disk that the log flushes to, so the fold waits
+ * for a whole window, or until the oldest record has waited FOLD_AGE: nothing but the length of the
+ * next start depends on how soon it comes.
  */
 #include <errno.h>
 #include <time.h>
@@ -12,7 +16,8 @@
 #include "util/log.h"
 
 /* Room on a disk comes without an event. */
-#define FULL_RETRY_S 1
+#define FULL_RETRY (1 * PL_NS_PER_S)
+#define FOLD_AGE   (1 * PL_NS_PER_S)
 
 int
 pl_folder_init(struct pl_store *store, struct pl_error *err)
@@ -113,14 +118,35 @@ prepare_segments(struct pl_store *store)
     }
 }
 
-/* Waits until the log is durable beyond @position, or somebody wants the end. Return: false at the
- * end. */
+/* Whether a window is worth a commit: lock held. */
+static bool
+is_window(const struct pl_log_position *from, const struct pl_log_position *to)
+{
+    return to->lsn - from->lsn >= PL_FOLD_RECORDS || to->segment != from->segment ||
+           to->offset - from->offset >= PL_FOLD_BYTES;
+}
+
+static struct timespec
+moment(pl_time at)
+{
+    return (struct timespec){.tv_sec = at / PL_NS_PER_S, .tv_nsec = at % PL_NS_PER_S};
+}
+
+/* Waits until there is a window behind @position, or something old enough, or somebody wants the
+ * end. Return: false at the end. */
 static bool
 wait_for_more(struct pl_folder *folder, struct pl_log_position *position)
 {
     pthread_mutex_lock(&folder->lock);
+    folder->idle = true;
     while (!folder->stop && folder->durable.lsn <= position->lsn)
         pthread_cond_wait(&folder->wake, &folder->lock);
+    folder->idle = false;
+    folder->folded = *position;
+    struct timespec until = moment(pl_clock_mono() + FOLD_AGE);
+    int rc = 0;
+    while (!folder->stop && rc == 0 && !is_window(position, &folder->durable))
+        rc = pthread_cond_timedwait(&folder->wake, &folder->lock, &until);
     *position = folder->durable;
     bool stop = folder->stop;
     pthread_mutex_unlock(&folder->lock);
@@ -131,9 +157,7 @@ wait_for_more(struct pl_folder *folder, struct pl_log_position *position)
 static bool
 wait_for_room(struct pl_folder *folder)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += FULL_RETRY_S;
+    struct timespec until = moment(pl_clock_mono() + FULL_RETRY);
     pthread_mutex_lock(&folder->lock);
     if (!folder->stop)
         pthread_cond_timedwait(&folder->wake, &folder->lock, &until);
@@ -182,7 +206,11 @@ pl_folder_start(struct pl_store *store)
 {
     struct pl_folder *folder = &store->folder;
     pthread_mutex_init(&folder->lock, NULL);
-    pthread_cond_init(&folder->wake, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&folder->wake, &attr);
+    pthread_condattr_destroy(&attr);
     folder->durable = pl_log_durable(store->log);
     int rc = pthread_create(&folder->thread, NULL, run, store);
     folder->running = rc == 0;
@@ -195,7 +223,8 @@ pl_folder_wake(struct pl_store *store, struct pl_log_position durable)
     struct pl_folder *folder = &store->folder;
     pthread_mutex_lock(&folder->lock);
     folder->durable = durable;
-    pthread_cond_signal(&folder->wake);
+    if (folder->idle || is_window(&folder->folded, &durable))
+        pthread_cond_signal(&folder->wake);
     pthread_mutex_unlock(&folder->lock);
 }
 
