@@ -210,6 +210,9 @@ fake_pread(struct pl_disk *disk, int handle, void *ret_data, size_t bytes, uint6
         return 0;
     if (bytes > file->cache_bytes - offset)
         bytes = file->cache_bytes - offset;
+    if (file == fake->bad_file && offset < fake->bad_offset + FAKE_SECTOR &&
+        offset + bytes > fake->bad_offset)
+        return -EIO;
     memcpy(ret_data, file->cache + offset, bytes);
     return (ssize_t)bytes;
 }

@@ -89,6 +89,10 @@ struct fake_disk {
     bool dies;          /* fail_at means that the machine stops there */
     uint64_t failed;    /* calls that were failed */
 
+    /* Reads of this sector of this file are -EIO. */
+    const struct fake_file *bad_file;
+    uint64_t bad_offset;
+
     /* Before each call; may look at the disk and copy it. */
     void (*hook)(void *user, enum fake_op op);
     void *hook_user;
