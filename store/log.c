@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/assert.h"
 #include "base/crc32c.h"
@@ -187,6 +188,15 @@ abandon_segment(struct pl_log *log, int error)
     return log->fill > room_fresh(log) ? error : roll_over(log);
 }
 
+/* One large record would keep its memory for ever. */
+static void
+forget_large(struct pl_log *log)
+{
+    uint64_t keep = pl_batch_disk_bytes(log->config.batch_bytes);
+    if (keep < log->buffer_bytes)
+        (void)madvise(log->buffer + keep, log->buffer_bytes - keep, MADV_DONTNEED);
+}
+
 int
 pl_log_batch_commit(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_position,
                     uint32_t epoch)
@@ -210,6 +220,8 @@ pl_log_batch_commit(struct pl_log *log, const struct pl_uuid *channel, uint64_t 
     }
     log->stats.batches++;
     log->stats.records += log->count;
+    if (log->fill > log->config.batch_bytes)
+        forget_large(log);
     pl_log_batch_begin(log);
     return 0;
 }

@@ -15,8 +15,9 @@
  * memory): it is written again, with the same bytes, and flushed before its lsn is told.
  *
  * Threads: the log thread owns the log. pl_log_release(), pl_log_prepare() and pl_log_space() may
- * be called by other threads at any time between open and close; a mutex inside guards the list of
- * segments, never held during a flush. Readers (log_read.h) share nothing with it.
+ * be called by other threads at any time between open and close (join them first); a mutex inside
+ * guards the list of segments, never held during a flush. Readers (log_read.h) share nothing with
+ * it.
  */
 #ifndef PL_STORE_LOG_H
 #define PL_STORE_LOG_H
@@ -31,7 +32,8 @@
 enum pl_log_outcome {
     PL_LOG_OK = 0,
     PL_LOG_E_FULL = 1,    /* add: the batch takes no more; commit it, begin another */
-    PL_LOG_E_SPACE = 2,   /* add: does not fit in what is left and no segment can be made */
+    PL_LOG_E_SPACE = 2,   /* add: does not fit in what is left and no segment can be made, for the
+                           * reason in pl_log_space() */
     PL_LOG_E_SIZE = 3,    /* add: larger than any segment takes */
     PL_LOG_E_GAP = 4,     /* add: not the next lsn, or lsn not contiguous */
     PL_LOG_E_RECORD = 5,  /* add: not whole sealed records of this store, or unknown ones */
@@ -83,12 +85,13 @@ struct pl_log_stats {
     uint64_t prepare_failures; /* -ENOSPC and others, told by pl_log_prepare() */
 };
 
-/* Bytes that can be committed for sure, without making a new segment. A batch never crosses from
- * one segment into the next, so of each segment up to one record's size can stay unused. */
+/* Bytes that can be committed for sure, without making a new segment. A batch takes
+ * pl_batch_disk_bytes() of its records: whole pages. None crosses from one segment into the next:
+ * of each segment less than one record (of one add) stays unused. A reserve counts both. */
 struct pl_log_space {
-    uint64_t current; /* left in the segment in use, heads of batches included */
-    uint64_t spare;   /* in spare segments, whole */
-    uint32_t spares;
+    uint64_t current;  /* left in the segment in use, heads of batches included */
+    uint64_t spare;    /* in spare segments, whole */
+    uint32_t spares;   /* ready, or a new name away from it */
     int prepare_error; /* of the last attempt to make one: 0 or negative errno (-ENOSPC) */
 };
 

@@ -53,6 +53,8 @@ drop_void(struct pl_log_chain *chain)
     for (size_t i = chain->count; i > 0; i--) {
         if (kept == chain->count || chain->links[i - 1].before_lsn < chain->links[kept].before_lsn)
             chain->links[--kept] = chain->links[i - 1];
+        else if ((chain->links[kept].flags & PL_SEGMENT_VOIDS) == 0)
+            chain->links[kept].contradicts = true;
     }
     chain->count -= kept;
     memmove(chain->links, chain->links + kept, chain->count * sizeof(*chain->links));

@@ -16,6 +16,7 @@ struct pl_log_link {
     uint64_t before_lsn; /* the batch after which it goes on */
     uint32_t before_crc;
     uint32_t flags;
+    bool contradicts; /* whole segments lie between, and it does not void them */
 };
 
 struct pl_log_chain {

@@ -322,6 +322,10 @@ cross(struct pl_log_reader *reader, const struct pl_log_link *link, struct pl_er
 {
     struct pl_batch_head head;
     const uint8_t *records;
+    if (link->contradicts) {
+        *ret_damaged = true;
+        return 0;
+    }
     if ((link->flags & PL_SEGMENT_VOIDS) == 0) {
         int result = look_here(reader, UINT64_MAX, err, &head, &records);
         if (result < 0)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define WINDOW_BYTES (256u << 10)
+#define KEEP_BYTES   (4u << 20) /* of memory, from one file to the next */
 
 void
 pl_segment_reader_init(struct pl_segment_reader *reader, struct pl_disk *disk, int dir,
@@ -21,6 +22,11 @@ close_file(struct pl_segment_reader *reader)
     reader->number = 0;
     reader->bytes = 0;
     reader->have = 0;
+    if (reader->room > KEEP_BYTES) {
+        free(reader->data);
+        reader->data = NULL;
+        reader->room = 0;
+    }
 }
 
 void

@@ -228,6 +228,53 @@ START_TEST(a_damaged_page_0_loses_nothing)
 }
 END_TEST
 
+/* The segment file of another disk. */
+static void
+transplant(struct fake_disk *from, uint64_t number, struct fake_disk *to)
+{
+    char name[PL_SEGMENT_NAME_BYTES];
+    int dir, file;
+    struct fake_file *bytes = segment_of(from, number);
+    ck_assert_int_eq(to->disk.ops->open_dir(&to->disk, "/store", &dir), 0);
+    (void)to->disk.ops->unlink(&to->disk, dir, pl_segment_name(number, name));
+    ck_assert_int_eq(to->disk.ops->open(&to->disk, dir, name, PL_DISK_CREATE, &file), 0);
+    ck_assert_int_eq(pl_disk_write_all(&to->disk, file, bytes->cache, bytes->cache_bytes, 0), 0);
+    ck_assert_int_eq(to->disk.ops->fdatasync(&to->disk, file), 0);
+    to->disk.ops->close(&to->disk, file);
+    to->disk.ops->close(&to->disk, dir);
+}
+
+/* Two histories of one log, from a copied disk: right place, right lsn, but not what came before,
+ * or another opinion about what came next. Nobody can say which one is true. */
+START_TEST(a_batch_of_another_history_is_not_taken)
+{
+    model->large_percent = 0;
+    OK(model_append(model, 5));
+    while (_i > 0 && pl_log_space(model->log).current > (_i == 2) * PL_SEGMENT_PAGE)
+        OK(model_append(model, 1));
+    ck_assert_int_ge(pl_log_prepare(model->log), 0);
+    fork_disk();
+    ck_assert_int_eq(model_open(&other), 0);
+    ck_assert_int_ge(pl_log_prepare(other.log), 0);
+    other.large_percent = _i == 2 ? 100 : 0; /* does not fit into the last page */
+    ck_assert_int_eq(model_append(&other, _i == 2 ? 1 : 3), 0);
+    ck_assert_int_eq(model_append(&other, 3), 0);
+    uint64_t theirs = pl_log_durable(other.log).segment;
+    OK(model_append(model, 3));
+    struct pl_log_position mine = durable();
+    if (_i == 0) { /* their second batch behind our first */
+        fake_disk_poke(segment_of(disk, mine.segment), mine.offset,
+                       segment_of(copy, mine.segment)->cache + mine.offset, PL_SEGMENT_PAGE);
+    } else { /* 1: both histories begin a segment; 2: only theirs does */
+        ck_assert_int_eq(theirs > mine.segment, 1);
+        transplant(copy, theirs, disk);
+    }
+    model_close(model);
+    ck_assert_int_eq(model_open(model), PL_LOG_E_DAMAGED);
+    join_disk();
+}
+END_TEST
+
 START_TEST(a_lost_segment_is_told)
 {
     for (int i = 0; i < 60; i++)
@@ -390,6 +437,7 @@ main(void)
     tcase_add_test(tests, damage_in_the_middle_is_told_with_its_place);
     tcase_add_test(tests, a_damaged_last_batch_is_loss_for_who_knows);
     tcase_add_test(tests, a_damaged_page_0_loses_nothing);
+    tcase_add_loop_test(tests, a_batch_of_another_history_is_not_taken, 0, 3);
     tcase_add_test(tests, a_lost_segment_is_told);
     tcase_add_test(tests, unreadable_sectors);
     tcase_add_loop_test(tests, any_damage_is_told_to_who_knows, 0, 3);

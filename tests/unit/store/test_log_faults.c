@@ -93,6 +93,49 @@ START_TEST(a_failed_first_flush_voids_the_segment)
 }
 END_TEST
 
+/* One reader follows the writer from failure to failure, and never sees what was voided. */
+START_TEST(a_fold_reads_across_failures)
+{
+    uint64_t prng = SEED + (uint64_t)_i;
+    struct pl_log_read_config config = {
+        .disk = &disk->disk,
+        .dir = "/store",
+        .store = model->config.store,
+        .seed = model->config.seed,
+    };
+    struct pl_log_position from = {0};
+    struct pl_error error = {0};
+    struct pl_log_reader *reader;
+    OK(model_open(model));
+    ck_assert_int_eq(pl_log_reader_open(&config, &from, &error, &reader), 0);
+    for (int i = 0; i < 100; i++) {
+        while (pl_log_prepare(model->log) == 1)
+            ;
+        if (pl_prng_below(&prng, 3) == 0)
+            fail_call(pl_prng_below(&prng, 2) == 0 ? FAKE_OP_FLUSH : FAKE_OP_WRITE, -EIO, 1, false);
+        OK(model_append(model, 1 + (uint32_t)pl_prng_below(&prng, 20)));
+        disk->fail_at = 0;
+        struct pl_log_position limit = pl_log_durable(model->log);
+        struct pl_log_batch batch;
+        int result;
+        while ((result = pl_log_reader_next(reader, &limit, &error, &batch)) == 0) {
+            struct pl_record_view view;
+            for (; pl_log_batch_next(&batch, config.seed, &view) == 0; from.lsn++)
+                ck_assert_uint_eq(view.head.lsn, from.lsn + 1);
+        }
+        ck_assert_msg(result == PL_LOG_READ_END, "%d: %d %s", i, result, error.text);
+        struct pl_log_position at = pl_log_reader_position(reader);
+        ck_assert_uint_eq(from.lsn, limit.lsn);
+        ck_assert(at.segment == limit.segment && at.offset == limit.offset);
+        pl_log_release(model->log, &at);
+        model->folded = at;
+    }
+    pl_log_reader_close(reader);
+    ck_assert_uint_gt(pl_log_stats(model->log).failures, 20);
+    restart(FAKE_LOSE_SOME);
+}
+END_TEST
+
 START_TEST(a_second_failure_breaks_the_log)
 {
     model->large_percent = 0;
@@ -313,6 +356,7 @@ main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_failed_flush_voids_what_it_left, 0, FAKE_LOSSES + 1);
     tcase_add_loop_test(tests, a_failed_first_flush_voids_the_segment, 0, FAKE_LOSSES + 1);
+    tcase_add_loop_test(tests, a_fold_reads_across_failures, 0, 5);
     tcase_add_loop_test(tests, a_second_failure_breaks_the_log, 0, FAKE_LOSSES + 1);
     tcase_add_test(tests, the_last_batch_is_flushed_again_before_it_is_told);
     tcase_add_loop_test(tests, every_call_fails_once, 0, 2);
