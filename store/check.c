@@ -134,10 +134,9 @@ link_record(struct check *c, unsigned table, const struct survey_item *item)
 {
     if (!item->is_marked)
         bad_link(c, table, item, "no id leads to it");
-    if (item->is_large && !survey_mark_body(&c->survey, item->high, item->bytes))
-        bad_link(c, table, item, "its body is not whole");
-    if (table == PL_DB_DEAD && !survey_mark_body(&c->survey, item->ref[1], item->submit_bytes))
-        bad_link(c, table, item, "the body of its SUBMIT is not whole");
+    if (!survey_has_bodies(&c->survey, table, item))
+        bad_link(c, table, item, "its body, or that of its SUBMIT, is not whole");
+    survey_mark_bodies(&c->survey, table, item); /* what is there is needed */
     if (table == PL_DB_RES && !survey_find(&c->survey, PL_DB_MBOX, item->ref[0], item->high))
         bad_link(c, table, item, "it is in no mailbox");
     if (c->survey.has_meta && item->high > c->survey.meta.lsn)
@@ -191,6 +190,15 @@ sum_bytes(const struct survey_table *table, bool with_submit)
     return bytes;
 }
 
+static uint64_t
+sum_crcs(const struct survey_table *table)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < table->count; i++)
+        sum += table->item[i].crc;
+    return sum;
+}
+
 static void
 check_counters(struct check *c)
 {
@@ -198,6 +206,9 @@ check_counters(struct check *c)
     const struct survey_table *table = c->survey.table;
     for (unsigned i = 1; i < PL_DB_TABLES; i++)
         expect(c, pl_db_table_name(i), n->rows[i], c->report.rows[i]);
+    expect(c, "job_digest", n->job_digest, sum_crcs(&table[PL_DB_JOB]));
+    expect(c, "res_digest", n->res_digest, sum_crcs(&table[PL_DB_RES]));
+    expect(c, "dead_digest", n->dead_digest, sum_crcs(&table[PL_DB_DEAD]));
     expect(c, "job_bytes", n->job_bytes, sum_bytes(&table[PL_DB_JOB], false));
     expect(c, "res_bytes", n->res_bytes, sum_bytes(&table[PL_DB_RES], false));
     expect(c, "dead_bytes", n->dead_bytes, sum_bytes(&table[PL_DB_DEAD], true));

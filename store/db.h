@@ -49,10 +49,15 @@ enum pl_db_table {
 
 /* Part of `meta`; of the state up to the folded position. */
 struct pl_db_counters {
-    uint64_t rows[PL_DB_TABLES];       /* by table; [0] is not used */
-    uint64_t job_bytes;                /* SUBMIT records of live jobs */
-    uint64_t res_bytes;                /* FINISH records of retained outcomes */
-    uint64_t dead_bytes;               /* SUBMIT and FINISH records of dead letters */
+    uint64_t rows[PL_DB_TABLES]; /* by table; [0] is not used */
+    uint64_t job_bytes;          /* SUBMIT records of live jobs */
+    uint64_t res_bytes;          /* FINISH records of retained outcomes */
+    uint64_t dead_bytes;         /* SUBMIT and FINISH records of dead letters */
+    /* Sums of the CRCs of all rows: an old version of a page in the place of the new one has whole
+     * rows, but not this sum. */
+    uint64_t job_digest;
+    uint64_t res_digest;
+    uint64_t dead_digest;
     uint64_t submitted;                /* all below since the store was made */
     uint64_t finished[PL_DB_OUTCOMES]; /* by enum pl_outcome; [0]: a body that cannot be read */
     uint64_t acked;

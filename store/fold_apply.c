@@ -21,6 +21,7 @@ struct fold_change {
     struct pl_row_id is;
     struct pl_row_job *row;      /* was.live_lsn: a copy, its inline body behind it */
     struct pl_row_record submit; /* of `job` or `dead`, when that is written */
+    uint32_t row_crc;
     bool had_id;
 };
 
@@ -32,6 +33,8 @@ bool
 fold_put(struct fold_txn *t, unsigned table, const void *key, const void *fixed, size_t fixed_bytes,
          struct pl_str tail, unsigned flags)
 {
+    if (t->r != 0)
+        return false;
     MDB_val k = {.mv_size = pl_row_key_bytes(table), .mv_data = (void *)key};
     MDB_val v = {.mv_size = PL_ROW_CRC_BYTES + fixed_bytes + tail.len};
     int rc = mdb_cursor_put(t->cursor[table], &k, &v, MDB_RESERVE | flags);
@@ -48,6 +51,7 @@ fold_put(struct fold_txn *t, unsigned table, const void *key, const void *fixed,
     uint32_t crc = pl_row_crc(t->db->identity.seed, (uint8_t)table, key, k.mv_size,
                               at + PL_ROW_CRC_BYTES, fixed_bytes + tail.len);
     memcpy(at, &crc, sizeof(crc));
+    t->crc = crc;
     return true;
 }
 
@@ -62,6 +66,8 @@ bool
 fold_delete(struct fold_txn *t, unsigned table, const void *key)
 {
     MDB_val value;
+    if (t->r != 0)
+        return false;
     int rc = seek(t, table, key, &value);
     if (rc == 0)
         rc = mdb_cursor_del(t->cursor[table], 0);
@@ -73,6 +79,8 @@ bool
 fold_get(struct fold_txn *t, unsigned table, const void *key, struct pl_str *ret_content)
 {
     MDB_val value;
+    if (t->r != 0)
+        return false;
     int rc = seek(t, table, key, &value);
     if (rc == MDB_NOTFOUND)
         return false;
@@ -80,6 +88,8 @@ fold_get(struct fold_txn *t, unsigned table, const void *key, struct pl_str *ret
     if (t->r == 0 && pl_row_open(t->db->identity.seed, table, key, pl_row_key_bytes(table),
                                  value.mv_data, value.mv_size, ret_content))
         t->r = PL_DB_E_DAMAGED;
+    if (t->r == 0)
+        memcpy(&t->crc, value.mv_data, sizeof(t->crc));
     return t->r == 0;
 }
 
@@ -232,6 +242,7 @@ load_jobs(struct fold_txn *t)
         struct pl_str content;
         if (!must_get(t, PL_DB_JOB, c->was.live_lsn, &content))
             break;
+        c->row_crc = t->crc;
         c->row = fold_arena_take(&t->fold->arena, content.len);
         if (!c->row)
             t->r = -ENOMEM;
@@ -277,11 +288,11 @@ decide(struct fold_txn *t, struct fold_change *c, const struct pl_facts *f)
         c->is.live_lsn = f->submit_lsn;
     else if (verdict == PL_FACTS_ENDED)
         c->is.finish_lsn = is_new ? finish->lsn : c->was.finish_lsn;
-    if (has_ended)
-        c->is.dead_lsn =
-            is_new && (finish->flags & PL_RECORD_DEAD_LETTER) != 0 && has_submit(c, f->submit_lsn)
-                ? finish->lsn
-                : c->was.dead_lsn;
+    bool is_dead = is_new && (finish->flags & PL_RECORD_DEAD_LETTER) != 0;
+    if (is_dead && has_submit(c, f->submit_lsn))
+        c->is.dead_lsn = finish->lsn;
+    else if (has_ended && c->was.dead_lsn > f->submit_lsn)
+        c->is.dead_lsn = c->was.dead_lsn;
     else
         n->dead_dropped += c->was.dead_lsn != 0; /* it was submitted again */
     if (c->is.dead_lsn != 0 && f->drop_lsn > c->is.dead_lsn) {
@@ -337,6 +348,7 @@ plan_job(struct fold_txn *t, struct fold_change *c)
         push(t, PL_DB_JOB, (struct fold_op){.high = is, .change = c});
     if (was != 0 && was != is) {
         n->job_bytes -= pl_record_bytes(c->row->submit.body_bytes);
+        n->job_digest -= c->row_crc;
         push(t, PL_DB_JOB, (struct fold_op){.high = was, .change = c, .is_delete = true});
         bool is_needed = goes_dead && c->is.submit_lsn == was;
         if (is_large(&c->row->submit) && !is_needed)
@@ -367,6 +379,7 @@ unplan_res(struct fold_txn *t, struct fold_change *c)
         return;
     memcpy(&old, content.data, sizeof(old));
     t->meta.counters.res_bytes -= pl_record_bytes(old.finish.body_bytes);
+    t->meta.counters.res_digest -= t->crc;
     push(t, PL_DB_RES, (struct fold_op){.high = c->was.finish_lsn, .is_delete = true});
     push(t, PL_DB_MBOX,
          (struct fold_op){.high = old.key_hash, .low = c->was.finish_lsn, .is_delete = true});
@@ -384,6 +397,7 @@ unplan_dead(struct fold_txn *t, struct fold_change *c)
     memcpy(&old, content.data, sizeof(old));
     t->meta.counters.dead_bytes -=
         pl_record_bytes(old.res.finish.body_bytes) + pl_record_bytes(old.submit.body_bytes);
+    t->meta.counters.dead_digest -= t->crc;
     push(t, PL_DB_DEAD, (struct fold_op){.high = c->was.dead_lsn, .is_delete = true});
     drop_blob(t, old.res.submit_lsn, old.submit.body_bytes);
     /* With the outcome of the same FINISH unplan_res() is asked, or it goes on. */
@@ -444,18 +458,20 @@ static void
 write_job(struct fold_txn *t, const struct fold_op *op, const uint8_t *key)
 {
     struct fold_change *c = op->change;
-    if (c->row && c->was.live_lsn == op->high) {
-        fold_put(
-            t, PL_DB_JOB, key, c->row, sizeof(*c->row),
-            (struct pl_str){.data = (const char *)(c->row + 1), .len = c->row->submit.inline_bytes},
-            0);
-        return;
-    }
+    uint64_t *digest = &t->meta.counters.job_digest;
+    bool is_new = !c->row || c->was.live_lsn != op->high;
     struct pl_row_job row = {.submit = c->submit};
-    pl_row_job_set_facts(&row, &c->job->facts);
-    fold_put(t, PL_DB_JOB, key, &row, sizeof(row),
-             (struct pl_str){.data = c->job->submit.body.data, .len = row.submit.inline_bytes},
-             MDB_APPEND);
+    struct pl_str body = c->job->submit.body;
+    if (is_new) {
+        pl_row_job_set_facts(&row, &c->job->facts);
+    } else {
+        row = *c->row;
+        body.data = (const char *)(c->row + 1);
+        *digest -= c->row_crc;
+    }
+    body.len = row.submit.inline_bytes;
+    if (fold_put(t, PL_DB_JOB, key, &row, sizeof(row), body, is_new ? MDB_APPEND : 0))
+        *digest += t->crc;
 }
 
 static void
@@ -464,7 +480,9 @@ write_ended(struct fold_txn *t, unsigned table, const struct fold_change *c, con
     struct pl_row_dead row = {.res = c->job->res, .submit = c->submit};
     struct pl_str tail = {.data = c->job->finish.body.data, .len = row.res.finish.inline_bytes};
     size_t fixed = table == PL_DB_RES ? sizeof(row.res) : sizeof(row);
-    fold_put(t, table, key, &row, fixed, tail, MDB_APPEND);
+    struct pl_db_counters *n = &t->meta.counters;
+    if (fold_put(t, table, key, &row, fixed, tail, MDB_APPEND))
+        *(table == PL_DB_RES ? &n->res_digest : &n->dead_digest) += t->crc;
 }
 
 static void

@@ -91,6 +91,7 @@ struct fold_txn {
     MDB_txn *txn;
     MDB_cursor *cursor[PL_DB_TABLES];
     struct pl_row_meta meta;
+    uint32_t crc; /* of the row that was put or got last */
     int r;
 };
 

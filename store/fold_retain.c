@@ -12,6 +12,7 @@ struct victim {
     struct pl_row_res res;
     uint64_t submit_lsn;
     uint32_t submit_bytes; /* dead letters */
+    uint32_t crc;
 };
 
 bool
@@ -42,6 +43,7 @@ read_oldest(struct fold_txn *t, unsigned table, MDB_cursor_op op, struct victim 
     }
     *ret = (struct victim){.finish_lsn = pl_row_get_be64(key.mv_data)};
     memcpy(&ret->res, content.data, sizeof(ret->res));
+    memcpy(&ret->crc, value.mv_data, sizeof(ret->crc));
     if (table == PL_DB_DEAD) {
         struct pl_row_dead dead;
         memcpy(&dead, content.data, sizeof(dead));
@@ -145,10 +147,13 @@ retain_table(struct fold_txn *t, unsigned table, const struct pl_fold_limits *li
         return 0;
     }
     size_t count = collect(t, table, limits, bytes, now_ms, victims, RETAIN_MAX, ret_oldest_ms);
+    struct pl_db_counters *n = &t->meta.counters;
+    uint64_t *digest = table == PL_DB_RES ? &n->res_digest : &n->dead_digest;
     uint8_t key[16];
     for (size_t i = 0; i < count && t->r == 0; i++) {
         pl_row_put_be64(key, victims[i].finish_lsn);
         fold_delete(t, table, key);
+        *digest -= victims[i].crc;
         if (table == PL_DB_DEAD)
             fold_delete_blob(t, victims[i].submit_lsn, victims[i].submit_bytes);
     }

@@ -30,6 +30,7 @@
 #define KEY_MAX     511u
 #define PAGES_MAX   (UINT64_C(1) << 36)
 #define VALUE_MAX   (UINT64_C(1) << 31)
+#define TAIL_MAX    (UINT64_C(1) << 24) /* pages of a file that is shorter than it says */
 #define P_BRANCH    1u
 #define P_LEAF      2u
 #define P_OVERFLOW  4u
@@ -181,8 +182,13 @@ read_metas(struct pl_pages *pages)
     head->page_count = get64(chosen + 136) + 1;
     head->txn = get64(chosen + 144);
     head->other_txn = head->is_whole[!newer] ? get64(meta[!newer] + 144) : 0;
-    head->is_complete = head->file_bytes >= head->page_count * head->page_bytes;
+    uint64_t on_file = head->file_bytes / head->page_bytes;
+    head->is_complete = on_file >= head->page_count;
+    if (head->page_count > on_file + TAIL_MAX) /* no memory for what nobody has written */
+        head->page_count = on_file + TAIL_MAX;
 }
+
+static int look_at_tail(struct pl_pages *pages);
 
 int
 pl_pages_open(const char *path, struct pl_error *err, struct pl_pages **ret_pages)
@@ -205,6 +211,9 @@ pl_pages_open(const char *path, struct pl_error *err, struct pl_pages **ret_page
     if (r == 0) {
         pages->head.file_bytes = (uint64_t)st.st_size;
         read_metas(pages);
+        r = pages->head.is_complete ? 0 : look_at_tail(pages);
+    }
+    if (r == 0) {
         *ret_pages = pages;
         return 0;
     }
@@ -593,15 +602,11 @@ walk_table(struct walk *main, struct pl_str name, const uint8_t *tree, uint64_t 
     main->failed = w.failed;
 }
 
-int
-pl_pages_walk(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
+static int
+walk_free_list(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
 {
-    uint64_t on_file = pages->head.file_bytes / pages->head.page_bytes;
-    /* What lies behind the end of the file cannot be read: no memory for it. */
-    if (pages->head.page_count > on_file)
-        pages->head.page_count = on_file > 2 ? on_file : 2;
     free(pages->use);
-    pages->use = calloc((size_t)pages->head.page_count, 1);
+    pages->use = calloc((size_t)pages->head.page_count + 2, 1);
     if (!pages->use)
         return -ENOMEM;
     struct walk w = {.pages = pages,
@@ -611,11 +616,38 @@ pl_pages_walk(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
                      .is_whole = true};
     walk_tree(&w, 0);
     pages->free_is_whole = w.is_whole;
-    int failed = w.failed;
-    w = (struct walk){.pages = pages, .visitor = visitor, .tree = pages->main, .is_whole = true};
-    if (!failed)
-        walk_tree(&w, 0);
-    return failed ? failed : w.failed;
+    return w.failed;
+}
+
+static void
+ignore_bad(void *user, const char *table, uint64_t page, const char *what)
+{
+    (void)user, (void)table, (void)page, (void)what;
+}
+
+/* A page that was taken and given back in one transaction is never written: so the file may end
+ * before the last page, when all behind its end is free. */
+static int
+look_at_tail(struct pl_pages *pages)
+{
+    const struct pl_pages_visitor quiet = {.bad = ignore_bad};
+    int r = walk_free_list(pages, &quiet);
+    uint64_t page = pages->head.file_bytes / pages->head.page_bytes;
+    while (r == 0 && page < pages->head.page_count && pages->use[page] == FREE)
+        page++;
+    pages->head.is_complete = page >= pages->head.page_count;
+    return r;
+}
+
+int
+pl_pages_walk(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
+{
+    int r = walk_free_list(pages, visitor);
+    if (r != 0)
+        return r;
+    struct walk w = {.pages = pages, .visitor = visitor, .tree = pages->main, .is_whole = true};
+    walk_tree(&w, 0);
+    return w.failed;
 }
 
 /* Loose pages */
@@ -641,6 +673,14 @@ loose_page(struct pl_pages *pages, const struct pl_pages_visitor *visitor, const
     }
 }
 
+/* A page in another's place is judged by where it came from: what was free there is old. */
+static bool
+is_missed(const struct pl_pages *pages, uint64_t number)
+{
+    return number < pages->head.page_count &&
+           (pages->use[number] == UNKNOWN || pages->use[number] == BROKEN);
+}
+
 int
 pl_pages_walk_loose(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
 {
@@ -649,9 +689,10 @@ pl_pages_walk_loose(struct pl_pages *pages, const struct pl_pages_visitor *visit
         return -ENOMEM;
     int failed = 0;
     for (uint64_t i = 2; i < pages->head.page_count && !failed; i++) {
-        if (pages->use[i] != UNKNOWN && pages->use[i] != BROKEN)
+        uint64_t at = i * pages->head.page_bytes;
+        if (pages->use[i] == USED || !read_at(pages->fd, at, page, pages->head.page_bytes))
             continue;
-        if (read_at(pages->fd, i * pages->head.page_bytes, page, pages->head.page_bytes))
+        if (is_missed(pages, get64(page)))
             loose_page(pages, visitor, page, i, &failed);
     }
     free(page);

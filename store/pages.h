@@ -32,7 +32,7 @@ struct pl_pages_head {
     uint64_t txn; /* of the newer meta page */
     uint64_t other_txn;
     bool is_whole[2]; /* meta page 0, 1 */
-    bool is_complete; /* the file holds all pages */
+    bool is_complete; /* the file holds all pages that are not free */
 };
 
 struct pl_pages_visitor {

@@ -11,7 +11,8 @@ struct pl_query {
     MDB_txn *txn;
     MDB_cursor *cursor[PL_DB_TABLES]; /* renewed with the transaction */
     uint64_t lsn;
-    uint64_t live_total;
+    struct pl_db_counters counters; /* of the state that this call sees */
+
     uint8_t *body; /* of the live scan; grows */
     size_t body_room;
 };
@@ -32,7 +33,7 @@ begin(struct pl_query *q)
                                    : mdb_cursor_open(q->txn, q->db->dbi[i], &q->cursor[i]));
     if (r == 0) {
         q->lsn = meta.lsn;
-        q->live_total = meta.counters.rows[PL_DB_JOB];
+        q->counters = meta.counters;
     } else {
         pl_db_read_end(q->db, q->txn);
     }
@@ -489,6 +490,14 @@ fill_live(struct pl_query *q, uint64_t lsn, struct pl_str content, bool with_pay
     return r;
 }
 
+static uint32_t
+row_crc(const struct pl_str *content)
+{
+    uint32_t crc;
+    memcpy(&crc, content->data - PL_ROW_CRC_BYTES, sizeof(crc));
+    return crc;
+}
+
 int
 pl_query_live(struct pl_query *q, struct pl_query_scan *scan, pl_query_live_fn *fn, void *user)
 {
@@ -499,7 +508,7 @@ pl_query_live(struct pl_query *q, struct pl_query_scan *scan, pl_query_live_fn *
     int r = begin(q);
     if (r != 0)
         return r;
-    scan->total = q->live_total;
+    scan->total = q->counters.rows[PL_DB_JOB];
     pl_row_put_be64(start, scan->after_lsn + 1);
     MDB_val key = {.mv_size = sizeof(start), .mv_data = start}, value;
     MDB_cursor_op op = MDB_SET_RANGE;
@@ -515,6 +524,9 @@ pl_query_live(struct pl_query *q, struct pl_query_scan *scan, pl_query_live_fn *
         op = MDB_NEXT;
         uint64_t lsn = key.mv_size == 8 ? pl_row_get_be64(key.mv_data) : scan->after_lsn;
         int seen = open_row(q, PL_DB_JOB, &key, &value, &content);
+        if (seen == 0 && lsn <= scan->after_lsn) /* whole, in a place where it cannot be */
+            seen = PL_DB_E_DAMAGED;
+
         if (seen == 0)
             seen = fill_live(q, lsn, content, scan->with_payload, &job);
         if (seen < 0) {
@@ -526,10 +538,15 @@ pl_query_live(struct pl_query *q, struct pl_query_scan *scan, pl_query_live_fn *
             continue;
         scan->after_lsn = lsn;
         scan->count++;
+        scan->shown++;
+        scan->digest += row_crc(&content);
         bytes += job.body.len;
         go_on = fn(user, &job);
     }
     scan->more = r == 0;
+    scan->is_proven = r == PL_DB_E_MISSING && scan->damaged == 0 && scan->shown == scan->total &&
+                      scan->digest == q->counters.job_digest;
+
     return end(q, r == PL_DB_E_MISSING ? 0 : r);
 }
 

@@ -124,6 +124,9 @@ struct pl_query_live {
 typedef bool pl_query_live_fn(void *user, const struct pl_query_live *job);
 
 struct pl_query_scan {
+    /* Zero at the start of a scan, then left alone: what the calls have shown so far. */
+    uint64_t shown;
+    uint64_t digest;
     uint64_t after_lsn; /* in: jobs with a later submit lsn; out: of the last one looked at */
     uint32_t count_max; /* in: no more jobs than this in one call */
     uint64_t bytes_max; /* in: stop when this many bytes of bodies were shown; 0: no limit */
@@ -132,15 +135,18 @@ struct pl_query_scan {
     uint64_t damaged;   /* out: rows passed over */
     uint64_t total;     /* out: live jobs there are, by the counters of this state */
     bool more;          /* out: call again */
+    bool is_proven;     /* out, when !more: the calls have shown all, and no old version of a row */
 };
 
 /**
  * pl_query_live() - jobs that live, in the order of their submit lsn
  *
  * Small bodies (1 KiB) come whole and without a copy; of others the part before the payload, unless
- * all is asked for. Damaged rows are counted: the caller must not go on as if they had not been.
- * Damage may also hide rows from LMDB; so a caller that begins with all live jobs (nothing is folded
- * meanwhile) compares their number with `total`, and refuses when it differs.
+ * all is asked for. Damaged rows are counted; damage may also hide rows from LMDB, or show it the
+ * old version of a page. So a caller that begins with all live jobs (nothing is folded meanwhile)
+ * acts on none of them before the end, and only when `is_proven`: number and CRCs of all rows are
+ * what the fold has counted. Else the database is damaged: pl_check(), pl_salvage().
+
  *
  * Return: 0, -ENOMEM or another negative errno.
  */

@@ -152,6 +152,7 @@ read_all(struct salvage *s, const char *from, struct pl_error *err)
     pl_pages_get_head(pages, &head);
     s->report->bad_pages += !head.is_whole[0];
     s->report->bad_pages += !head.is_whole[1];
+    s->report->may_be_older = !head.is_whole[0] || !head.is_whole[1];
     r = pl_pages_walk(pages, &visitor);
     if (r == 0 && s->t.r == 0 && (blind || s->tables_are_bad || !pl_pages_head_is_sound(&head))) {
         s->is_loose = true;
@@ -171,11 +172,11 @@ cut_incomplete(struct salvage *s, unsigned table)
     struct survey_table *rows = &s->survey.table[table];
     for (size_t i = 0; i < rows->count && s->t.r == 0; i++) {
         struct survey_item *item = &rows->item[i];
-        bool is_whole =
-            (!item->is_large || survey_mark_body(&s->survey, item->high, item->bytes)) &&
-            (table != PL_DB_DEAD || survey_mark_body(&s->survey, item->ref[1], item->submit_bytes));
-        if (is_whole && !item->is_out)
+        bool is_whole = survey_has_bodies(&s->survey, table, item);
+        if (is_whole && !item->is_out) {
+            survey_mark_bodies(&s->survey, table, item);
             continue;
+        }
         s->report->cut += !is_whole;
         item->is_out = true;
         remove_row(s, table, item);
@@ -191,8 +192,8 @@ resolve(struct salvage *s)
     for (unsigned k = 0; k < 3 && s->t.r == 0; k++) {
         struct survey_table *rows = &s->survey.table[order[k]];
         for (size_t i = 0; i < rows->count && s->t.r == 0; i++) {
-            uint8_t content[sizeof(struct pl_row_id)] = {0};
-            struct pl_str none = {.data = (const char *)content, .len = sizeof(content)};
+            char row[PL_ROW_CRC_BYTES + sizeof(struct pl_row_id)] = {0};
+            struct pl_str none = {.data = row + PL_ROW_CRC_BYTES, .len = sizeof(struct pl_row_id)};
             s->t.r = survey_add(&s->survey, PL_DB_ID, rows->item[i].job.b, none);
             if (s->t.r != 0)
                 break;
@@ -295,16 +296,18 @@ count_up(struct salvage *s, struct pl_row_meta *meta)
 {
     struct pl_db_counters *n = &meta->counters;
     uint64_t *bytes[3] = {&n->job_bytes, &n->res_bytes, &n->dead_bytes};
+    uint64_t *digest[3] = {&n->job_digest, &n->res_digest, &n->dead_digest};
     uint64_t *count[3] = {&s->report->jobs, &s->report->results, &s->report->dead};
     static const unsigned order[3] = {PL_DB_JOB, PL_DB_RES, PL_DB_DEAD};
     for (unsigned k = 0; k < 3; k++) {
         const struct survey_table *rows = &s->survey.table[order[k]];
-        *bytes[k] = 0;
+        *bytes[k] = *digest[k] = 0;
         for (size_t i = 0; i < rows->count; i++) {
             const struct survey_item *item = &rows->item[i];
             if (item->is_out)
                 continue;
             ++*count[k];
+            *digest[k] += item->crc;
             *bytes[k] +=
                 pl_record_bytes(item->bytes) + (k == 2 ? pl_record_bytes(item->submit_bytes) : 0);
             if (item->high > meta->lsn)

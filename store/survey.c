@@ -83,6 +83,7 @@ survey_add(struct survey *s, unsigned table, const void *key, struct pl_str cont
     } else if (pl_row_key_bytes(table) == 16) {
         item->low = pl_row_get_be64(at + 8);
     }
+    memcpy(&item->crc, content.data - PL_ROW_CRC_BYTES, sizeof(item->crc));
     fill(item, table, content);
     if (table == PL_DB_ID)
         memcpy(item->job.b, key, sizeof(item->job.b));
@@ -116,7 +117,7 @@ survey_find(struct survey *s, unsigned table, uint64_t high, uint64_t low)
 }
 
 bool
-survey_mark_body(struct survey *s, uint64_t lsn, uint32_t body_bytes)
+survey_has_body(struct survey *s, uint64_t lsn, uint32_t body_bytes)
 {
     uint32_t chunks = pl_row_chunks(body_bytes);
     for (uint32_t i = 0; i < chunks; i++) {
@@ -125,9 +126,34 @@ survey_mark_body(struct survey *s, uint64_t lsn, uint32_t body_bytes)
         if (!piece || piece->bytes != (left < PL_ROW_BLOB_BYTES ? left : PL_ROW_BLOB_BYTES))
             return false;
     }
-    for (uint32_t i = 0; i < chunks; i++)
-        survey_find(s, PL_DB_BLOB, lsn, i)->is_marked = true;
     return true;
+}
+
+void
+survey_mark_body(struct survey *s, uint64_t lsn, uint32_t body_bytes)
+{
+    uint32_t chunks = pl_row_chunks(body_bytes);
+    for (uint32_t i = 0; i < chunks; i++) {
+        struct survey_item *piece = survey_find(s, PL_DB_BLOB, lsn, i);
+        if (piece)
+            piece->is_marked = true;
+    }
+}
+
+bool
+survey_has_bodies(struct survey *s, unsigned table, const struct survey_item *item)
+{
+    return (!item->is_large || survey_has_body(s, item->high, item->bytes)) &&
+           (table != PL_DB_DEAD || survey_has_body(s, item->ref[1], item->submit_bytes));
+}
+
+void
+survey_mark_bodies(struct survey *s, unsigned table, const struct survey_item *item)
+{
+    if (item->is_large)
+        survey_mark_body(s, item->high, item->bytes);
+    if (table == PL_DB_DEAD)
+        survey_mark_body(s, item->ref[1], item->submit_bytes);
 }
 
 void

@@ -51,7 +51,7 @@ struct history {
     size_t record_count, record_room;
     struct history_job *job;
     size_t job_count, job_room;
-    size_t applied; /* records that the jobs' facts know of */
+    size_t applied;       /* records that the jobs' facts know of */
     uint64_t lsn;         /* of the last record made */
     uint64_t applied_lsn; /* … applied */
     pl_wall now_ms;
@@ -71,11 +71,12 @@ void history_retain(struct history *h, const struct pl_fold_config *config);
 struct pl_record_view history_view(const struct history *h, size_t number);
 
 /* Feeds records from the committed position up to number @end, and commits. */
-void history_fold(const struct history *h, struct pl_fold *fold, struct pl_db *db, size_t end);
+void history_fold(struct history *h, struct pl_fold *fold, struct pl_db *db, size_t end);
 
 struct history_seen {
     uint64_t live, results, dead; /* what was found, all of it equal to what must be */
     uint64_t damaged;
+    uint64_t stale;   /* outcomes that have gone and are shown again */
     bool is_complete; /* nothing is missing */
 };
 

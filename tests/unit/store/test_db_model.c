@@ -1,6 +1,6 @@
 /*
- * The fold against naive facts: random histories, folded in windows of any size, with crashes between
- * and inside of commits, compared in full after each commit. PL_TEST_SEED=N runs one seed;
+ * The fold against naive facts: random histories, folded in windows of any size, with crashes
+ * between and inside of commits, compared in full after each commit. PL_TEST_SEED=N runs one seed;
  * PL_TEST_LONG=1 runs many.
  */
 #include <stdio.h>
