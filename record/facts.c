@@ -51,17 +51,16 @@ apply_retry(struct pl_facts *f, const struct pl_record_view *view)
     return r;
 }
 
+/* One that does not say what it decides decides nothing. */
 static int
 apply_cancel(struct pl_facts *f, const struct pl_record_view *view)
 {
     struct pl_job_note note;
-    int r = take(view->head.lsn, &f->cancel_lsn);
-    if (r != PL_FACTS_NEW)
-        return r;
-    r = read_note(view->body, &note);
-    if (note.outcome == 0 || note.outcome > UINT8_MAX)
+    if (pl_job_note_decode(view->body, &note) != 0 || note.outcome == 0 || note.outcome > UINT8_MAX)
         return PL_FACTS_UNREAD;
-    f->cancel_outcome = (uint8_t)note.outcome;
+    int r = take(view->head.lsn, &f->cancel_lsn);
+    if (r == PL_FACTS_NEW)
+        f->cancel_outcome = (uint8_t)note.outcome;
     return r;
 }
 
@@ -117,10 +116,7 @@ pl_facts_join(struct pl_facts *facts, const struct pl_facts *other)
         facts->retry_crashes = other->retry_crashes;
         facts->retry_front = other->retry_front;
     }
-    /* An unreadable CANCEL decides nothing: what an earlier one decided stays. */
-    if (other->cancel_lsn > facts->cancel_lsn && other->cancel_outcome != 0)
-        facts->cancel_outcome = other->cancel_outcome;
-    else if (facts->cancel_outcome == 0)
+    if (other->cancel_lsn > facts->cancel_lsn)
         facts->cancel_outcome = other->cancel_outcome;
     join_lsn(&facts->submit_lsn, other->submit_lsn);
     join_lsn(&facts->start_lsn, other->start_lsn);

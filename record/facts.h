@@ -38,11 +38,12 @@ struct pl_facts {
 };
 
 enum pl_facts_outcome {
-    PL_FACTS_NEW = 0,    /* the latest of its kind: taken in */
-    PL_FACTS_SAME = 1,   /* this very record was seen: nothing changed */
-    PL_FACTS_OLD = 2,    /* a later one of its kind was seen: nothing changed */
-    PL_FACTS_UNREAD = 3, /* taken in, but its note is not readable: counted as an empty one */
-    PL_FACTS_OTHER = 4,  /* a type that says nothing about a job */
+    PL_FACTS_NEW = 0,  /* the latest of its kind: taken in */
+    PL_FACTS_SAME = 1, /* this very record was seen: nothing changed */
+    PL_FACTS_OLD = 2,  /* a later one of its kind was seen: nothing changed */
+    /* Its note is not readable: a START or RETRY counts with an empty one, a CANCEL for nothing. */
+    PL_FACTS_UNREAD = 3,
+    PL_FACTS_OTHER = 4, /* a type that says nothing about a job */
 };
 
 enum pl_facts_verdict {

@@ -1,0 +1,131 @@
+/* Facts of a job: any order, any repetition, gathered at once or apart, they come to the same. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/prng.h"
+#include "parkinglot/status.h"
+#include "record/facts.h"
+
+#define RECORDS 24
+
+struct note_record {
+    struct pl_record_view view;
+    uint8_t body[64];
+};
+
+static void
+make(struct note_record *r, uint64_t *seed, uint64_t lsn)
+{
+    static const uint8_t types[] = {PL_RECORD_SUBMIT, PL_RECORD_START,   PL_RECORD_RETRY,
+                                    PL_RECORD_HOLD,   PL_RECORD_RELEASE, PL_RECORD_CANCEL,
+                                    PL_RECORD_FINISH, PL_RECORD_ACK,     PL_RECORD_RETRY,
+                                    PL_RECORD_START,  PL_RECORD_EPOCH};
+    struct pl_job_note note = {.crashes = (uint32_t)pl_prng_below(seed, 4),
+                               .flags = (uint32_t)pl_prng_below(seed, 4),
+                               .not_before_boot_ns = (pl_time)pl_prng_below(seed, 3),
+                               .outcome = 1 + (uint32_t)pl_prng_below(seed, 7)};
+    memset(r, 0, sizeof(*r));
+    r->view.head.lsn = lsn;
+    r->view.head.type = types[pl_prng_below(seed, sizeof(types))];
+    r->view.head.attempt = (uint32_t)pl_prng_below(seed, 5);
+    r->view.head.flags = pl_prng_below(seed, 4) ? 0 : PL_RECORD_DEAD_LETTER;
+    ck_assert_int_eq(pl_job_note_encode(&note, r->body, sizeof(r->body), &r->view.body.len), 0);
+    if (pl_prng_below(seed, 8) == 0)
+        r->body[0] = 0xff;
+    r->view.body.data = (const char *)r->body;
+}
+
+static void
+require_same(const struct pl_facts *a, const struct pl_facts *b)
+{
+    struct pl_job_spec spec;
+    struct pl_facts_now x, y;
+    pl_job_spec_init(&spec);
+    ck_assert_int_eq(pl_facts_verdict(a), pl_facts_verdict(b));
+    memset(&x, 0, sizeof(x));
+    memset(&y, 0, sizeof(y));
+    pl_facts_now(a, &spec, &x);
+    pl_facts_now(b, &spec, &y);
+    ck_assert_uint_eq(x.state, y.state);
+    ck_assert_uint_eq(x.attempts, y.attempts);
+    ck_assert_uint_eq(x.crashes, y.crashes);
+    ck_assert_uint_eq(x.cancel_outcome, y.cancel_outcome);
+    ck_assert_uint_eq(x.front, y.front);
+    ck_assert_int_eq(x.not_before_boot_ns, y.not_before_boot_ns);
+    ck_assert_uint_eq(a->drop_lsn, b->drop_lsn);
+    ck_assert_uint_eq(pl_facts_attempts(a), pl_facts_attempts(b));
+}
+
+START_TEST(order_and_repetition_do_not_matter)
+{
+    uint64_t seed = (uint64_t)_i;
+    static struct note_record record[RECORDS];
+    struct pl_facts in_order = {0}, shuffled = {0}, left = {0}, right = {0};
+    for (unsigned i = 0; i < RECORDS; i++) {
+        make(&record[i], &seed, i + 1);
+        pl_facts_apply(&in_order, &record[i].view);
+        pl_facts_apply(i < RECORDS / 2 ? &left : &right, &record[i].view);
+    }
+    for (unsigned i = 0; i < 2 * RECORDS; i++)
+        pl_facts_apply(&shuffled, &record[pl_prng_below(&seed, RECORDS)].view);
+    for (unsigned i = RECORDS; i > 0; i--)
+        pl_facts_apply(&shuffled, &record[i - 1].view);
+    require_same(&in_order, &shuffled);
+    struct pl_facts joined = left;
+    pl_facts_join(&joined, &right);
+    require_same(&in_order, &joined);
+    joined = right;
+    pl_facts_join(&joined, &left);
+    require_same(&in_order, &joined);
+}
+END_TEST
+
+START_TEST(each_record_says_whether_it_was_news)
+{
+    struct pl_facts f = {0};
+    struct pl_record_view view = {.head = {.lsn = 5, .type = PL_RECORD_HOLD}};
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_NEW);
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_SAME);
+    view.head.lsn = 4;
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_OLD);
+    view.head.type = PL_RECORD_EPOCH;
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_OTHER);
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_ORPHAN);
+    view.head = (struct pl_record){.lsn = 9, .type = PL_RECORD_CANCEL}; /* no outcome in it */
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_UNREAD);
+    ck_assert_uint_eq(f.cancel_lsn, 0);
+}
+END_TEST
+
+START_TEST(a_dead_letters_ack_leaves_the_outcome)
+{
+    struct pl_facts f = {.submit_lsn = 1, .finish_lsn = 2};
+    struct pl_record_view view = {
+        .head = {.lsn = 3, .type = PL_RECORD_ACK, .flags = PL_RECORD_DEAD_LETTER}};
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_NEW);
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_ENDED);
+    view.head.flags = 0;
+    view.head.lsn = 4;
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_NEW);
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_GONE);
+    f.submit_lsn = 5; /* a new life */
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_LIVES);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("facts");
+    TCase *tcase = tcase_create("facts");
+    tcase_add_loop_test(tcase, order_and_repetition_do_not_matter, 0, 500);
+    tcase_add_test(tcase, each_record_says_whether_it_was_news);
+    tcase_add_test(tcase, a_dead_letters_ack_leaves_the_outcome);
+    suite_add_tcase(suite, tcase);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed != 0;
+}
