@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/prng.h"
 #include "store/check.h"
@@ -105,6 +108,106 @@ START_TEST(fold_equals_naive_facts)
 }
 END_TEST
 
+/* The fold in a process that is killed at any instant. What it leaves is the state of some
+ * position, no older than the last one that it has told, and the next one goes on from there. */
+
+static void
+fold_until_killed(struct history *h, const char *path, const struct pl_identity *identity,
+                  int told_fd)
+{
+    struct pl_fold_config config = {.results = {0}};
+    struct pl_log_position position;
+    struct pl_db_counters counters;
+    struct pl_fold *fold;
+    struct pl_db *db;
+    uint32_t epoch;
+    if (pl_db_open(path, identity, &small_map, NULL, &db) != 0 ||
+        pl_fold_new(db, &config, &fold) != 0)
+        _exit(2);
+    for (;;) {
+        pl_db_get_state(db, &position, &epoch, &counters);
+        size_t end = (size_t)position.offset + 1 + pl_prng_below(&h->seed, 60);
+        if (position.offset == h->record_count)
+            _exit(0);
+        history_fold(h, fold, db, end < h->record_count ? end : h->record_count);
+        pl_db_get_state(db, &position, &epoch, &counters);
+        if (write(told_fd, &position.offset, sizeof(position.offset)) < 0)
+            _exit(3);
+    }
+}
+
+/* Return: whether the child has folded everything. */
+static bool
+kill_once(struct history *h, const char *path, const struct pl_identity *identity, uint64_t *seed,
+          uint64_t *ret_told)
+{
+    int told[2];
+    ck_assert_int_eq(pipe(told), 0);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        close(told[0]);
+        h->seed = *seed;
+        fold_until_killed(h, path, identity, told[1]);
+    }
+    close(told[1]);
+    /* Some commits, and then a part of one. */
+    uint64_t commits = pl_prng_below(seed, 6), offset;
+    while (commits > 0 && read(told[0], &offset, sizeof(offset)) == sizeof(offset)) {
+        *ret_told = offset;
+        commits--;
+    }
+    for (uint64_t spin = pl_prng_below(seed, 200000); spin > 0; spin--)
+        __asm__ volatile("" ::: "memory");
+    kill(pid, SIGKILL);
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    while (read(told[0], &offset, sizeof(offset)) == sizeof(offset))
+        *ret_told = offset;
+    close(told[0]);
+    ck_assert(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+    return WIFEXITED(status);
+}
+
+START_TEST(a_killed_fold_goes_on)
+{
+    uint64_t seed = (uint64_t)_i + 1, told = 0;
+    struct pl_identity identity = {.uuid = {9}, .seed = 17, .format = 1};
+    struct history h, upto;
+    struct pl_db *db;
+    char path[64];
+    history_folder_make(path);
+    history_init(&h, seed);
+    while (h.record_count < 4000)
+        history_make(&h);
+    ck_assert_int_eq(pl_db_open(path, &identity, &small_map, NULL, &db), 0);
+    pl_db_close(db);
+    identity.initialised = true;
+    history_init(&upto, seed);
+    upto.bytes = h.bytes;
+    upto.record = h.record;
+    upto.record_count = h.record_count;
+    for (bool done = false; !done;) {
+        struct history_seen seen;
+        struct pl_log_position position;
+        struct pl_db_counters counters;
+        uint32_t epoch;
+        done = kill_once(&h, path, &identity, &seed, &told);
+        require_sound(path, &identity);
+        ck_assert_int_eq(pl_db_open(path, &identity, &small_map, NULL, &db), 0);
+        pl_db_get_state(db, &position, &epoch, &counters);
+        ck_assert_uint_ge(position.offset, told);
+        history_apply(&upto, (size_t)position.offset);
+        upto.now_ms = h.now_ms;
+        history_compare(&upto, db, HISTORY_EXACT, &seen);
+        pl_db_close(db);
+    }
+    free(upto.job);
+    history_deinit(&h);
+    history_folder_remove(path);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -116,6 +219,8 @@ main(void)
                         getenv("PL_TEST_SEED")         ? 1
                         : is_long && is_long[0] == '1' ? 1000
                                                        : 12);
+    if (!getenv("PL_TEST_SEED"))
+        tcase_add_loop_test(tcase, a_killed_fold_goes_on, 0, is_long && is_long[0] == '1' ? 20 : 2);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
