@@ -273,6 +273,7 @@ pl_check(const char *path, const struct pl_identity *identity, struct pl_error *
     c.report.pages = head.page_count;
     check_head(&c, &head);
     r = pl_pages_walk(pages, &visitor);
+    c.report.loose_pages = pl_pages_loose_count(pages);
     pl_pages_close(pages);
     if (r == 0)
         r = c.failed;

@@ -29,11 +29,12 @@ struct pl_check_report {
     uint64_t rows[PL_DB_TABLES]; /* whole ones */
     uint64_t findings;           /* how many; 0: all is well */
     struct pl_check_finding first[PL_CHECK_FINDINGS];
-    uint64_t pages;      /* of the file, in use or free */
-    uint64_t bad_pages;  /* not readable, or not what they should be */
-    uint64_t bad_rows;   /* rows whose CRC or form is wrong */
-    uint64_t bad_links;  /* rows that refer to nothing, or that nothing refers to */
-    uint64_t bad_counts; /* counters that are not what the rows add up to */
+    uint64_t pages;       /* of the file, in use or free */
+    uint64_t loose_pages; /* neither in use nor free: lost to use, which harms nothing */
+    uint64_t bad_pages;   /* not readable, or not what they should be */
+    uint64_t bad_rows;    /* rows whose CRC or form is wrong */
+    uint64_t bad_links;   /* rows that refer to nothing, or that nothing refers to */
+    uint64_t bad_counts;  /* counters that are not what the rows add up to */
     struct pl_log_position position;
     struct pl_db_counters counters; /* as stored; valid when rows[PL_DB_META] is 1 */
 };

@@ -12,6 +12,9 @@
  * used by one thread at a time, read beside it. The map may grow while they do: growth waits for
  * their short transactions.
  *
+ * Without its newer meta page a database falls back to the commit before the last one: a log that
+ * keeps what was folded by the last commit can repeat it.
+ *
  * Return values of store/: 0, one of enum pl_db_outcome, or negative errno.
  */
 #ifndef PL_STORE_DB_H
@@ -122,8 +125,9 @@ int pl_db_reserve(struct pl_db *db, uint64_t bytes);
  * pl_db_backup() - a compacted copy, of one instant, while the store runs
  * @path: an empty folder
  *
- * Takes as long as reading everything; meanwhile pages are not reused, so the file may grow. Call
- * pl_identity_write() in the folder above it to make the copy a store.
+ * Takes as long as reading everything; meanwhile pages are not reused, so the file may grow, and a
+ * fold that needs a larger map waits. Call pl_identity_write() in the folder above it to make the
+ * copy a store.
  *
  * Return: 0, PL_DB_E_FULL, _DAMAGED or negative errno.
  */

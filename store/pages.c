@@ -1,133 +1,15 @@
-#include "store/pages.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-/*
- * The layout, as far as it is needed. Integers little-endian.
- *
- * page    0 u64 number   8 u16 -   10 u16 flags   12 u16 lower, u16 upper (or u32 pages, overflow)
- *        16 u16 offsets of nodes, up to lower; nodes lie from upper to the end of the page
- * node    0 u16, u16 low and high half of the value's length (branch: of the child's number)
- *         4 u16 flags (branch: bits 32 to 47 of the number)   6 u16 length of the key   8 key,
- * value tree    0 u32 page size (free list only)   4 u16 flags   6 u16 depth   8 u64 branch pages
- *        16 u64 leaf pages   24 u64 overflow pages   32 u64 entries   40 u64 root
- * meta   16 u32 magic   20 u32 version   40 tree: free list   88 tree: main
- *       136 u64 last page   144 u64 transaction
- */
-#define PAGE_HEAD   16u
-#define NODE_HEAD   8u
-#define TREE_BYTES  48u
-#define META_MAGIC  0xBEEFC0DEu
-#define META_BYTES  152u
-#define NO_PAGE     UINT64_MAX
-#define DEPTH_MAX   24u
-#define KEY_MAX     511u
-#define PAGES_MAX   (UINT64_C(1) << 36)
-#define VALUE_MAX   (UINT64_C(1) << 31)
-#define TAIL_MAX    (UINT64_C(1) << 24) /* pages of a file that is shorter than it says */
-#define P_BRANCH    1u
-#define P_LEAF      2u
-#define P_OVERFLOW  4u
-#define P_META      8u
-#define N_BIG       1u
-#define N_TREE      2u
-#define N_DUPLICATE 4u
-
-enum use {
-    UNKNOWN,
-    USED,
-    BROKEN, /* used, and not what it should be */
-    FREE,
-};
-
-struct tree {
-    uint16_t flags;
-    uint16_t depth;
-    uint64_t branch_pages;
-    uint64_t leaf_pages;
-    uint64_t overflow_pages;
-    uint64_t entries;
-    uint64_t root;
-};
-
-struct pl_pages {
-    int fd;
-    struct pl_pages_head head;
-    struct tree free;
-    struct tree main;
-    uint8_t *use; /* enum use, by page */
-    bool free_is_whole;
-    uint8_t *value; /* of an overflow value; grows */
-    size_t value_room;
-};
-
-/* One tree on the way. */
-struct walk {
-    struct pl_pages *pages;
-    const struct pl_pages_visitor *visitor;
-    const char *table; /* NULL: main tree or free list */
-    struct tree tree;
-    struct tree seen; /* what was met: counts */
-    bool is_free_list;
-    bool is_whole;
-    int failed; /* -ENOMEM */
-    uint8_t key[KEY_MAX];
-    size_t key_bytes;
-    bool has_key; /* the key before */
-    uint8_t *level[DEPTH_MAX];
-};
-
-/* Keys below @low or not below @high do not belong into a subtree; data NULL: no bound. */
-struct bounds {
-    struct pl_str low;
-    struct pl_str high;
-};
-
-static uint16_t
-get16(const uint8_t *p)
-{
-    uint16_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint32_t
-get32(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static uint64_t
-get64(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-static struct tree
-get_tree(const uint8_t *p)
-{
-    return (struct tree){.flags = get16(p + 4),
-                         .depth = get16(p + 6),
-                         .branch_pages = get64(p + 8),
-                         .leaf_pages = get64(p + 16),
-                         .overflow_pages = get64(p + 24),
-                         .entries = get64(p + 32),
-                         .root = get64(p + 40)};
-}
+#include "store/pages_impl.h"
 
 /* Return: whether all of it was there. */
-static bool
-read_at(int fd, uint64_t offset, void *buf, size_t bytes)
+bool
+pages_read_at(int fd, uint64_t offset, void *buf, size_t bytes)
 {
     size_t got = 0;
     while (got < bytes) {
@@ -146,11 +28,12 @@ read_at(int fd, uint64_t offset, void *buf, size_t bytes)
 static bool
 meta_read(int fd, uint64_t page_bytes, uint64_t number, uint8_t meta[META_BYTES])
 {
-    if (!read_at(fd, number * page_bytes, meta, META_BYTES))
+    if (!pages_read_at(fd, number * page_bytes, meta, META_BYTES))
         return false;
-    return get32(meta + 16) == META_MAGIC && get32(meta + 20) == 1 && get64(meta) == number &&
-           (get16(meta + 10) & P_META) != 0 && get32(meta + 40) == page_bytes &&
-           get64(meta + 136) >= 1 && get64(meta + 136) < PAGES_MAX;
+    return pages_get32(meta + 16) == META_MAGIC && pages_get32(meta + 20) == 1 &&
+           pages_get64(meta) == number && (pages_get16(meta + 10) & P_META) != 0 &&
+           pages_get32(meta + 40) == page_bytes && pages_get64(meta + 136) >= 1 &&
+           pages_get64(meta + 136) < PAGES_MAX;
 }
 
 static bool
@@ -173,22 +56,21 @@ read_metas(struct pl_pages *pages)
     struct pl_pages_head *head = &pages->head;
     for (unsigned i = 0; i < 2; i++)
         head->is_whole[i] = meta_read(pages->fd, head->page_bytes, i, meta[i]);
-    unsigned newer = !head->is_whole[0]   ? 1
-                     : !head->is_whole[1] ? 0
-                                          : (get64(meta[1] + 144) > get64(meta[0] + 144) ? 1 : 0);
+    unsigned newer = !head->is_whole[0] ? 1
+                     : !head->is_whole[1]
+                         ? 0
+                         : (pages_get64(meta[1] + 144) > pages_get64(meta[0] + 144) ? 1 : 0);
     const uint8_t *chosen = meta[newer];
-    pages->free = get_tree(chosen + 40);
-    pages->main = get_tree(chosen + 88);
-    head->page_count = get64(chosen + 136) + 1;
-    head->txn = get64(chosen + 144);
-    head->other_txn = head->is_whole[!newer] ? get64(meta[!newer] + 144) : 0;
+    pages->free = pages_get_tree(chosen + 40);
+    pages->main = pages_get_tree(chosen + 88);
+    head->page_count = pages_get64(chosen + 136) + 1;
+    head->txn = pages_get64(chosen + 144);
+    head->other_txn = head->is_whole[!newer] ? pages_get64(meta[!newer] + 144) : 0;
     uint64_t on_file = head->file_bytes / head->page_bytes;
     head->is_complete = on_file >= head->page_count;
     if (head->page_count > on_file + TAIL_MAX) /* no memory for what nobody has written */
         head->page_count = on_file + TAIL_MAX;
 }
-
-static int look_at_tail(struct pl_pages *pages);
 
 int
 pl_pages_open(const char *path, struct pl_error *err, struct pl_pages **ret_pages)
@@ -211,7 +93,7 @@ pl_pages_open(const char *path, struct pl_error *err, struct pl_pages **ret_page
     if (r == 0) {
         pages->head.file_bytes = (uint64_t)st.st_size;
         read_metas(pages);
-        r = pages->head.is_complete ? 0 : look_at_tail(pages);
+        r = pages->head.is_complete ? 0 : pages_look_at_tail(pages);
     }
     if (r == 0) {
         *ret_pages = pages;
@@ -291,410 +173,4 @@ bool
 pl_pages_free_is_whole(const struct pl_pages *pages)
 {
     return pages->free_is_whole;
-}
-
-/* Walking */
-
-static void
-tell(struct walk *w, uint64_t page, const char *what)
-{
-    w->is_whole = false;
-    w->visitor->bad(w->visitor->user, w->is_free_list ? PL_PAGES_FREE_LIST : w->table, page, what);
-}
-
-/* Each page belongs to one place. */
-static bool
-claim(struct walk *w, uint64_t first, uint64_t count, uint64_t from)
-{
-    struct pl_pages *pages = w->pages;
-    if (first < 2 || first >= pages->head.page_count || count > pages->head.page_count - first) {
-        tell(w, from, "leads to a page outside the file");
-        return false;
-    }
-    for (uint64_t i = first; i < first + count; i++) {
-        if (pages->use[i] == USED || pages->use[i] == BROKEN) {
-            tell(w, i, "is used twice");
-            return false;
-        }
-        if (pages->use[i] == FREE) /* told, and read: the free list is the likelier liar */
-            tell(w, i, "is used and yet in the free list");
-        pages->use[i] = USED;
-    }
-    return true;
-}
-
-/* Header and offsets of a branch or leaf page. Return: number of nodes, 0 with a complaint. */
-static unsigned
-check_page(const struct pl_pages *pages, const uint8_t *page, uint64_t number, unsigned kind,
-           const char **ret_wrong)
-{
-    unsigned lower = get16(page + 12), upper = get16(page + 14);
-    *ret_wrong = NULL;
-    if (get64(page) != number)
-        *ret_wrong = "has another page's number";
-    else if (get16(page + 10) != kind)
-        *ret_wrong = "is of another kind";
-    else if (lower < PAGE_HEAD || lower > upper || upper > pages->head.page_bytes || lower % 2)
-        *ret_wrong = "has an impossible header";
-    else if (lower == PAGE_HEAD)
-        *ret_wrong = "is empty";
-    return *ret_wrong ? 0 : (lower - PAGE_HEAD) / 2;
-}
-
-struct node {
-    struct pl_str key;
-    const uint8_t *value;
-    uint64_t value_bytes;
-    uint64_t child;
-    unsigned flags;
-};
-
-static bool
-get_node(const struct pl_pages *pages, const uint8_t *page, unsigned i, bool is_branch,
-         struct node *ret)
-{
-    uint64_t size = pages->head.page_bytes;
-    unsigned at = get16(page + PAGE_HEAD + 2 * i);
-    if (at < get16(page + 14) || at + NODE_HEAD > size || at % 2)
-        return false;
-    const uint8_t *p = page + at;
-    unsigned key_bytes = get16(p + 6);
-    uint64_t behind = (uint64_t)at + NODE_HEAD + key_bytes;
-    if (key_bytes > KEY_MAX || behind > size)
-        return false;
-    ret->key = (struct pl_str){.data = (const char *)p + NODE_HEAD, .len = key_bytes};
-    ret->flags = get16(p + 4);
-    uint64_t low = (uint64_t)get16(p) | (uint64_t)get16(p + 2) << 16;
-    if (is_branch) {
-        ret->child = low | (uint64_t)ret->flags << 32;
-        return true;
-    }
-    ret->value = p + NODE_HEAD + key_bytes;
-    ret->value_bytes = low;
-    bool is_big = (ret->flags & N_BIG) != 0;
-    return !(ret->flags & ~(N_BIG | N_TREE)) && behind + (is_big ? 8 : low) <= size &&
-           (!is_big || low <= VALUE_MAX);
-}
-
-/* The free list is ordered by number, all else by bytes. */
-static int
-compare_keys(const struct walk *w, struct pl_str a, struct pl_str b)
-{
-    if (w->is_free_list && a.len == 8 && b.len == 8) {
-        uint64_t x = get64(a.data), y = get64(b.data);
-        return x < y ? -1 : x > y;
-    }
-    size_t common = a.len < b.len ? a.len : b.len;
-    int r = common ? memcmp(a.data, b.data, common) : 0;
-    return r ? r : a.len < b.len ? -1 : a.len > b.len;
-}
-
-static bool
-key_fits(struct walk *w, struct pl_str key, const struct bounds *bounds)
-{
-    struct pl_str before = {.data = (const char *)w->key, .len = w->key_bytes};
-    bool fits = key.len > 0 && (!w->has_key || compare_keys(w, before, key) < 0) &&
-                (!bounds->low.data || compare_keys(w, bounds->low, key) <= 0) &&
-                (!bounds->high.data || compare_keys(w, key, bounds->high) < 0);
-    memcpy(w->key, key.data, key.len);
-    w->key_bytes = key.len;
-    w->has_key = true;
-    return fits;
-}
-
-static bool
-value_reserve(struct pl_pages *pages, size_t bytes)
-{
-    if (bytes <= pages->value_room)
-        return true;
-    uint8_t *value = realloc(pages->value, bytes);
-    if (!value)
-        return false;
-    pages->value = value;
-    pages->value_room = bytes;
-    return true;
-}
-
-/* A value in overflow pages. Return: NULL or what is wrong; @failed is set when memory is short. */
-static const char *
-read_big(struct pl_pages *pages, uint64_t first, uint64_t bytes, int *failed)
-{
-    uint8_t head[PAGE_HEAD];
-    uint64_t size = pages->head.page_bytes;
-    if (first < 2 || first >= pages->head.page_count || !read_at(pages->fd, first * size, head, 16))
-        return "leads to an overflow page that is not there";
-    uint64_t count = get32(head + 12), wanted = (bytes + PAGE_HEAD + size - 1) / size;
-    if (get64(head) != first || get16(head + 10) != P_OVERFLOW || count != wanted ||
-        count > pages->head.page_count - first)
-        return "leads to an overflow page that is none";
-    if (!value_reserve(pages, (size_t)bytes)) {
-        *failed = -ENOMEM;
-        return "out of memory";
-    }
-    return read_at(pages->fd, first * size + PAGE_HEAD, pages->value, (size_t)bytes)
-               ? NULL
-               : "has an overflow value that cannot be read";
-}
-
-static bool
-get_value(struct walk *w, const struct node *node, uint64_t number, struct pl_str *ret_value)
-{
-    if (!(node->flags & N_BIG)) {
-        *ret_value =
-            (struct pl_str){.data = (const char *)node->value, .len = (size_t)node->value_bytes};
-        return true;
-    }
-    uint64_t first = get64(node->value);
-    const char *wrong = read_big(w->pages, first, node->value_bytes, &w->failed);
-    if (wrong) {
-        tell(w, number, wrong);
-        return false;
-    }
-    uint64_t size = w->pages->head.page_bytes;
-    uint64_t count = (node->value_bytes + PAGE_HEAD + size - 1) / size;
-    if (!claim(w, first, count, number))
-        return false;
-    w->seen.overflow_pages += count;
-    *ret_value =
-        (struct pl_str){.data = (const char *)w->pages->value, .len = (size_t)node->value_bytes};
-    return true;
-}
-
-static void
-take_free(struct walk *w, struct pl_str key, struct pl_str value, uint64_t number)
-{
-    uint64_t count = value.len >= 8 ? get64(value.data) : 0;
-    if (key.len != 8 || get64(key.data) > w->pages->head.txn || value.len < 8 ||
-        count > value.len / 8 - 1) {
-        tell(w, number, "has a free list that is none");
-        return;
-    }
-    uint64_t before = NO_PAGE;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t page = get64(value.data + 8 * (i + 1));
-        if (page < 2 || page >= w->pages->head.page_count || page >= before ||
-            w->pages->use[page] != UNKNOWN) {
-            tell(w, number, "frees a page that cannot be free");
-            continue;
-        }
-        before = page;
-        w->pages->use[page] = FREE;
-    }
-}
-
-static void walk_table(struct walk *main, struct pl_str name, const uint8_t *tree, uint64_t number);
-
-static void
-take_leaf(struct walk *w, const uint8_t *page, uint64_t number, unsigned count,
-          const struct bounds *bounds)
-{
-    bool is_main = !w->table && !w->is_free_list;
-    for (unsigned i = 0; i < count && !w->failed; i++) {
-        struct node node;
-        struct pl_str value;
-        if (!get_node(w->pages, page, i, false, &node)) {
-            tell(w, number, "has an impossible node");
-            continue;
-        }
-        w->seen.entries++;
-        if (!key_fits(w, node.key, bounds))
-            tell(w, number, "has a key out of order");
-        if (((node.flags & N_TREE) != 0) != is_main) {
-            tell(w, number, "has a node of another kind");
-            continue;
-        }
-        if (is_main && node.value_bytes == TREE_BYTES)
-            walk_table(w, node.key, node.value, number);
-        else if (is_main)
-            tell(w, number, "has a node of another kind");
-        else if (!get_value(w, &node, number, &value))
-            continue;
-        else if (w->is_free_list)
-            take_free(w, node.key, value, number);
-        else
-            w->visitor->row(w->visitor->user, w->table, node.key, value, number);
-    }
-}
-
-static void
-walk_page(struct walk *w, uint64_t number, uint64_t from, unsigned depth,
-          const struct bounds *bounds)
-{
-    struct pl_pages *pages = w->pages;
-    if (depth == DEPTH_MAX) { /* a tree says how deep it is: below */
-        tell(w, number, "lies too deep");
-        return;
-    }
-    if (!claim(w, number, 1, from))
-        return;
-    if (!w->level[depth])
-        w->level[depth] = malloc(pages->head.page_bytes);
-    uint8_t *page = w->level[depth];
-    if (!page) {
-        w->failed = -ENOMEM;
-        return;
-    }
-    if (!read_at(pages->fd, number * pages->head.page_bytes, page, pages->head.page_bytes)) {
-        tell(w, number, "cannot be read");
-        pages->use[number] = BROKEN;
-        return;
-    }
-    bool is_leaf = depth + 1 == w->tree.depth;
-    const char *wrong;
-    unsigned count = check_page(pages, page, number, is_leaf ? P_LEAF : P_BRANCH, &wrong);
-    if (wrong) {
-        tell(w, number, wrong);
-        pages->use[number] = BROKEN;
-        return;
-    }
-    if (is_leaf) {
-        w->seen.leaf_pages++;
-        take_leaf(w, page, number, count, bounds);
-        return;
-    }
-    w->seen.branch_pages++;
-    for (unsigned i = 0; i < count && !w->failed; i++) {
-        struct node node, next;
-        struct bounds inner = *bounds;
-        if (!get_node(pages, page, i, true, &node)) {
-            tell(w, number, "has an impossible node");
-            continue;
-        }
-        if (i > 0)
-            inner.low = node.key;
-        if (i + 1 < count && get_node(pages, page, i + 1, true, &next))
-            inner.high = next.key;
-        walk_page(w, node.child, number, depth + 1, &inner);
-    }
-}
-
-static void
-walk_tree(struct walk *w, uint64_t from)
-{
-    const struct bounds none = {.low = {.data = NULL}};
-    bool is_empty = w->tree.root == NO_PAGE;
-    if (is_empty != (w->tree.entries == 0) || w->tree.depth > DEPTH_MAX ||
-        is_empty != (w->tree.depth == 0) || (w->tree.flags & N_DUPLICATE) != 0)
-        tell(w, from, "describes an impossible tree");
-    if (!is_empty)
-        walk_page(w, w->tree.root, from, 0, &none);
-    if (w->is_whole && !w->failed &&
-        (w->seen.entries != w->tree.entries || w->seen.branch_pages != w->tree.branch_pages ||
-         w->seen.leaf_pages != w->tree.leaf_pages ||
-         w->seen.overflow_pages != w->tree.overflow_pages))
-        tell(w, from, "counts other pages or rows than there are");
-    for (unsigned i = 0; i < DEPTH_MAX; i++)
-        free(w->level[i]);
-}
-
-static void
-walk_table(struct walk *main, struct pl_str name, const uint8_t *tree, uint64_t number)
-{
-    char table[KEY_MAX + 1];
-    memcpy(table, name.data, name.len);
-    table[name.len] = '\0';
-    struct walk w = {.pages = main->pages,
-                     .visitor = main->visitor,
-                     .table = table,
-                     .tree = get_tree(tree),
-                     .is_whole = true};
-    walk_tree(&w, number);
-    main->failed = w.failed;
-}
-
-static int
-walk_free_list(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
-{
-    free(pages->use);
-    pages->use = calloc((size_t)pages->head.page_count + 2, 1);
-    if (!pages->use)
-        return -ENOMEM;
-    struct walk w = {.pages = pages,
-                     .visitor = visitor,
-                     .tree = pages->free,
-                     .is_free_list = true,
-                     .is_whole = true};
-    walk_tree(&w, 0);
-    pages->free_is_whole = w.is_whole;
-    return w.failed;
-}
-
-static void
-ignore_bad(void *user, const char *table, uint64_t page, const char *what)
-{
-    (void)user, (void)table, (void)page, (void)what;
-}
-
-/* A page that was taken and given back in one transaction is never written: so the file may end
- * before the last page, when all behind its end is free. */
-static int
-look_at_tail(struct pl_pages *pages)
-{
-    const struct pl_pages_visitor quiet = {.bad = ignore_bad};
-    int r = walk_free_list(pages, &quiet);
-    uint64_t page = pages->head.file_bytes / pages->head.page_bytes;
-    while (r == 0 && page < pages->head.page_count && pages->use[page] == FREE)
-        page++;
-    pages->head.is_complete = page >= pages->head.page_count;
-    return r;
-}
-
-int
-pl_pages_walk(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
-{
-    int r = walk_free_list(pages, visitor);
-    if (r != 0)
-        return r;
-    struct walk w = {.pages = pages, .visitor = visitor, .tree = pages->main, .is_whole = true};
-    walk_tree(&w, 0);
-    return w.failed;
-}
-
-/* Loose pages */
-
-static void
-loose_page(struct pl_pages *pages, const struct pl_pages_visitor *visitor, const uint8_t *page,
-           uint64_t number, int *failed)
-{
-    const char *wrong;
-    /* It may have come from another place: its rows tell for themselves whether they are whole. */
-    unsigned count = check_page(pages, page, get64(page), P_LEAF, &wrong);
-    for (unsigned i = 0; i < count && !*failed; i++) {
-        struct node node;
-        if (!get_node(pages, page, i, false, &node) || node.flags & N_TREE)
-            continue;
-        struct pl_str value = {.data = (const char *)node.value, .len = (size_t)node.value_bytes};
-        if (node.flags & N_BIG) {
-            if (read_big(pages, get64(node.value), node.value_bytes, failed))
-                continue;
-            value.data = (const char *)pages->value;
-        }
-        visitor->row(visitor->user, NULL, node.key, value, number);
-    }
-}
-
-/* A page in another's place is judged by where it came from: what was free there is old. */
-static bool
-is_missed(const struct pl_pages *pages, uint64_t number)
-{
-    return number < pages->head.page_count &&
-           (pages->use[number] == UNKNOWN || pages->use[number] == BROKEN);
-}
-
-int
-pl_pages_walk_loose(struct pl_pages *pages, const struct pl_pages_visitor *visitor)
-{
-    uint8_t *page = malloc(pages->head.page_bytes);
-    if (!page)
-        return -ENOMEM;
-    int failed = 0;
-    for (uint64_t i = 2; i < pages->head.page_count && !failed; i++) {
-        uint64_t at = i * pages->head.page_bytes;
-        if (pages->use[i] == USED || !read_at(pages->fd, at, page, pages->head.page_bytes))
-            continue;
-        if (is_missed(pages, get64(page)))
-            loose_page(pages, visitor, page, i, &failed);
-    }
-    free(page);
-    return failed;
 }
