@@ -589,6 +589,27 @@ int pl_core_job_at(const struct pl_core *core, uint32_t index, struct pl_job_vie
 /* Return: 0, PL_CORE_E_STALE or PL_CORE_E_TORN. */
 int pl_core_job_view(const struct pl_core *core, struct pl_ref ref, struct pl_job_view *ret_view);
 
+/* What a host needs of a job at every step, without the copy of a view. */
+struct pl_job_brief {
+    const struct pl_uuid *id; /* in the record: valid until the next step */
+    uint64_t body;
+    uint32_t pool, lane;
+    uint32_t type, tenant; /* pl_core_string() */
+    uint32_t cost;         /* pl_core_cost() */
+    uint32_t uid;
+    uint32_t attempt;
+    uint8_t state; /* enum pl_job_state */
+    uint8_t priority;
+};
+
+/* For the process that steps, between steps: nothing can be torn there. Observers take views.
+ * Return: 0 or PL_CORE_E_STALE. */
+int pl_core_job_brief(const struct pl_core *core, struct pl_ref ref, struct pl_job_brief *ret);
+
+/* The same, one thing each. Return: NULL, or 0, when @ref is stale. */
+const struct pl_uuid *pl_core_job_id(const struct pl_core *core, struct pl_ref ref);
+uint64_t pl_core_job_body(const struct pl_core *core, struct pl_ref ref);
+
 /* Replaces spec.body: the host learns a body's place only when it has logged the accepted job, and
  * compaction moves it. Return: 0 or PL_CORE_E_STALE. */
 int pl_core_set_body(struct pl_core *core, struct pl_ref ref, uint64_t body);

@@ -121,6 +121,51 @@ START_TEST(deadline_and_delay_on_the_boot_clock)
 }
 END_TEST
 
+START_TEST(brief_says_what_the_view_says)
+{
+    ct_simple(&ct, 1);
+    struct pl_ref a = ct_submit(&ct, 1), b = ct_submit(&ct, 1);
+    ct_worker(&ct, 0, 1);
+    for (int i = 0; i < 2; i++) {
+        struct pl_ref ref = i == 0 ? a : b;
+        struct pl_job_view view = ct_view(&ct, ref);
+        struct pl_job_brief brief;
+        ck_assert_int_eq(pl_core_job_brief(&ct.core, ref, &brief), 0);
+        ck_assert_mem_eq(brief.id, &view.id, sizeof(view.id));
+        ck_assert(brief.body == view.body && brief.state == view.state && brief.uid == view.uid);
+        ck_assert(brief.type == view.type && brief.tenant == view.tenant);
+        ck_assert(brief.pool == view.pool && brief.lane == view.lane && brief.cost == view.cost);
+        ck_assert(brief.attempt == view.attempt && brief.priority == view.priority);
+        ck_assert_mem_eq(pl_core_job_id(&ct.core, ref), &view.id, sizeof(view.id));
+        ck_assert_uint_eq(pl_core_job_body(&ct.core, ref), view.body);
+    }
+    ct_finish(&ct, a, PL_RESULT_OK);
+    ct_job_event(&ct, PL_EV_FORGET, a);
+    struct pl_job_brief brief;
+    ck_assert_int_eq(pl_core_job_brief(&ct.core, a, &brief), PL_CORE_E_STALE);
+    ck_assert_ptr_null(pl_core_job_id(&ct.core, a));
+}
+END_TEST
+
+START_TEST(requeued_says_why)
+{
+    ct_simple(&ct, 1);
+    struct pl_ref w = ct_worker(&ct, 0, 1), a = ct_submit(&ct, 1);
+    ck_assert_ptr_nonnull(ct_event(&ct, PL_CEV_STARTED));
+    ct_gone(&ct, w, PL_GONE_KNOWN);
+    const struct pl_action *act = ct_event(&ct, PL_CEV_QUEUED);
+    ck_assert_ptr_nonnull(act);
+    ck_assert_uint_eq(act->reason, PL_REASON_WORKER_LOST);
+    ck_assert_uint_eq(act->worker.gen, w.gen);
+    w = ct_worker(&ct, 0, 1);
+    ck_assert(ct_is(&ct, a, PL_JOB_RUNNING));
+    ct_gone(&ct, w, PL_GONE_CRASH);
+    act = ct_event(&ct, PL_CEV_QUEUED);
+    ck_assert_ptr_nonnull(act);
+    ck_assert_uint_eq(act->reason, PL_REASON_CRASH);
+}
+END_TEST
+
 START_TEST(retries)
 {
     ct_simple(&ct, 1);
@@ -408,6 +453,8 @@ main(void)
     tcase_add_test(tc, the_stop_decides);
     tcase_add_test(tc, cancel_hold_release_while_waiting);
     tcase_add_test(tc, deadline_and_delay_on_the_boot_clock);
+    tcase_add_test(tc, brief_says_what_the_view_says);
+    tcase_add_test(tc, requeued_says_why);
     tcase_add_test(tc, retries);
     tcase_add_test(tc, timeouts_retry_and_cancel_ends_that);
     tcase_add_test(tc, one_live_job_is_blamed_until_the_limit);

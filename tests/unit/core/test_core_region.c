@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static struct ct ct;
 
@@ -124,6 +125,41 @@ START_TEST(check_sees_damage)
 }
 END_TEST
 
+/* More workers than the summary of a level has bits: one bit stands for several words. */
+START_TEST(many_workers)
+{
+    static const uint32_t index[] = {9999, 64 * 64 + 3, 64 * 64, 127, 0};
+    struct pl_limits wide = {.job_count = 16,
+                             .pool_count = 1,
+                             .lane_count = 1,
+                             .group_count = 1,
+                             .queue_count = 2,
+                             .worker_count = 10000,
+                             .slots_per_worker = 2,
+                             .string_count = 16,
+                             .string_bytes = 4096};
+    ct_teardown(&ct);
+    ct.bytes = pl_core_region_bytes(&wide);
+    ct.region = mmap(NULL, ct.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ck_assert_ptr_ne(ct.region, MAP_FAILED);
+    ck_assert_int_eq(pl_core_format(ct.region, ct.bytes, &wide, 7, &ct.core), 0);
+    ct_simple(&ct, 100);
+    for (size_t i = 0; i < PL_ARRAY_LEN(index); i++)
+        ct_worker(&ct, index[i], 2);
+    for (int round = 0; round < 2; round++) /* fewest running first, then the lowest */
+        for (size_t i = PL_ARRAY_LEN(index); i-- > 0;) {
+            struct pl_ref job = ct_submit(&ct, 1);
+            ck_assert_uint_eq(ct_view(&ct, job).worker.index, index[i]);
+        }
+    struct pl_ref waits = ct_submit(&ct, 1);
+    ck_assert(ct_is(&ct, waits, PL_JOB_QUEUED));
+    struct pl_worker_view view;
+    ck_assert_int_eq(pl_core_worker_view(&ct.core, 64 * 64 + 3, &view), 0);
+    ct_finish(&ct, view.job[1], PL_RESULT_OK);
+    ck_assert_uint_eq(ct_view(&ct, waits).worker.index, 64 * 64 + 3);
+}
+END_TEST
+
 /* Anything in any order, invariants after each step; twice the same inputs give the same bytes. */
 static void
 random_run(uint64_t seed, struct ct *t)
@@ -237,6 +273,7 @@ main(void)
     tcase_add_test(tc, attach_reads_what_was_written);
     tcase_add_loop_test(tc, damage_is_survived, 0, 100);
     tcase_add_test(tc, check_sees_damage);
+    tcase_add_test(tc, many_workers);
     tcase_add_loop_test(tc, random_steps_keep_every_invariant, 0, 8);
     tcase_add_test(tc, recorded_inputs_can_be_stepped_again);
     suite_add_tcase(suite, tc);
