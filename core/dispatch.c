@@ -136,7 +136,8 @@ lane_best(const struct pl_core *core, const struct pl_lane *lane, uint32_t pass,
         next = queue->next;
         if (queue->count == 0 || (pass != 0 && queue->pass == pass))
             continue;
-        struct pl_job *head = pl_queue_head(core, queue, lane->config.policy);
+        struct pl_job *head = own ? pl_own_queue_head(core, queue, lane->config.policy)
+                                  : pl_queue_head(core, queue, lane->config.policy);
         if (head == NULL)
             continue;                    /* seen from outside, in the middle of a change */
         if (best == NULL && next == 0) { /* the only one */
@@ -171,7 +172,9 @@ pick_head(const struct pl_core *core, struct pl_pool *pool, const struct pl_lane
     } else if (!choose(core, pool, lane, queue->mask, solo, own, &pick->worker)) {
         return PL_PICK_NONE;
     }
-    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
+    const struct pl_cost *cost =
+        &(own ? pl_own_cost_record(core, job->cost) : pl_cost_record_at(core, job->cost))->cost;
+    pick->cost = cost;
     if (pl_ledger_fits(core, pool, lane, cost, !alone, pick->mask, &pick->kind))
         return PL_PICK_JOB;
     /* what a lowered capacity can never hold waits for it to rise, and blocks only its like */
@@ -284,7 +287,7 @@ start(struct pl_core *core, struct pl_pool *pool, const struct pl_pick *pick)
 {
     struct pl_job *job = pick->job;
     struct pl_lane *lane = pl_own_lane(core, job->lane);
-    const struct pl_cost *cost = &pl_own_cost_record(core, job->cost)->cost;
+    const struct pl_cost *cost = pick->cost;
     const struct pl_ref worker = {pick->worker, pl_own_worker(core, pick->worker)->gen};
     const uint32_t pool_index = lane->config.pool;
     pl_time now = core->header->now_mono, waited = now - job->when, timeout;

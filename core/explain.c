@@ -123,7 +123,7 @@ void
 pl_estimate_new(const struct pl_core *core, const struct pl_pool *pool, const struct pl_lane *lane,
                 const struct pl_job *job, struct pl_reply *reply)
 {
-    const struct pl_cost *cost = &pl_cost_record_at(core, job->cost)->cost;
+    const struct pl_cost *cost = &pl_own_cost_record(core, job->cost)->cost;
     bool by_priority = pl_policy_get(lane->config.policy)->by_priority;
     uint32_t last = by_priority ? (uint32_t)(job->order >> 56) : PL_PRIORITY_COUNT - 1;
     uint64_t sum = lanes_before(core, pool, lane);
@@ -131,7 +131,7 @@ pl_estimate_new(const struct pl_core *core, const struct pl_pool *pool, const st
         sum += lane->waiting[p];
     reply->position = sum;
     reply->eta_ns =
-        eta(core, pool, lane, cost, pl_type_at(core, job->type)->mask, sum, &reply->eta_source);
+        eta(core, pool, lane, cost, pl_own_type(core, job->type)->mask, sum, &reply->eta_source);
 }
 
 static void

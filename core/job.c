@@ -6,12 +6,22 @@
 
 /* ---- slab ---- */
 
-static void
+/* All but the word. Field by field: a memset of this size becomes a slow loop. */
+static inline void
 record_clear(struct pl_job *job, uint32_t gen, uint32_t next)
 {
-    pl_zero((uint8_t *)job + sizeof(job->word), sizeof(*job) - sizeof(job->word));
     job->gen = gen;
+    job->id = (struct pl_uuid){{0}};
+    job->order = 0;
+    job->deadline = job->when = 0;
+    job->body = 0;
     job->pos = next;
+    job->timer = 0;
+    job->type = job->tenant = job->cost = job->uid = 0;
+    job->timeout = 0;
+    job->lane = job->queue = 0;
+    job->attempt = job->retries = job->max_retries = 0;
+    job->crashes = job->bits = 0;
 }
 
 void

@@ -493,7 +493,17 @@ PL_COLD struct pl_job *pl_queue_heap_head(const struct pl_core *core, const stru
 uint64_t pl_queue_rank(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy,
                        uint64_t key);
 
-/* Return: NULL when it is empty. */
+/* Its first job, in a step; NULL when it is empty. */
+static inline struct pl_job *
+pl_own_queue_head(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy)
+{
+    struct pl_job *listed = NULL;
+    if (queue->levels != 0)
+        listed = pl_own_job(core, queue->list[(uint32_t)__builtin_ctz(queue->levels)].first - 1);
+    return queue->heaped == 0 ? listed : pl_queue_heap_head(core, queue, policy, listed);
+}
+
+/* The same for whoever looks. */
 static inline struct pl_job *
 pl_queue_head(const struct pl_core *core, const struct pl_queue *queue, uint32_t policy)
 {
@@ -521,7 +531,7 @@ PL_COLD void pl_cost_drop(struct pl_core *core, uint32_t cost); /* nobody refers
 static inline void
 pl_cost_unref(struct pl_core *core, uint32_t cost)
 {
-    struct pl_cost_record *record = pl_cost_record_at(core, cost);
+    struct pl_cost_record *record = pl_own_cost_record(core, cost);
     PL_ASSERT(record->refs > 0);
     if (--record->refs == 0)
         pl_cost_drop(core, cost);
@@ -793,6 +803,7 @@ enum pl_pick_result {
 
 struct pl_pick {
     struct pl_job *job;
+    const struct pl_cost *cost; /* its cost */
     uint32_t worker;
     uint16_t kind;
     uint32_t mask[PL_COST_ENTRIES_MAX];

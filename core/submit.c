@@ -243,7 +243,7 @@ would_start(struct pl_core *core, const struct newcomer *n, const struct pl_job 
             struct pl_pick *ret_pick)
 {
     const struct pl_queue *queue = pl_own_queue(core, job->queue);
-    if (pl_queue_head(core, queue, n->lane->config.policy) != job)
+    if (pl_own_queue_head(core, queue, n->lane->config.policy) != job)
         return false;
     return pl_pick_next(core, n->pool, ret_pick) == PL_PICK_JOB && ret_pick->job == job;
 }
