@@ -7,7 +7,7 @@
  * acted upon after RESTORED, so that results which lie ready can be taken first.
  */
 #include "core/level.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 static struct pl_worker *
 find_place(struct pl_core *core, const struct pl_restore *restore)

@@ -2,7 +2,7 @@
  * What the host asks and tells at every job: the few fields it needs, and its own word in the
  * record, where the body lies. The core never looks at that.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 int
 pl_core_job_brief(const struct pl_core *core, struct pl_ref ref, struct pl_job_brief *ret)

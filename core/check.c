@@ -3,7 +3,7 @@
  * not compared with its bound, so that a hostile region gives a text and not a crash.
  */
 #include "core/policy.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 #define REQUIRE(expr, text)                                                                        \
     do {                                                                                           \

@@ -7,7 +7,7 @@
  * costs O(n log n).
  */
 #include "core/policy.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 static bool
 name_valid(const char *name)

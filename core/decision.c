@@ -2,7 +2,7 @@
  * The decision log: a bounded ring of inputs. Texts are kept as interned ids, so an event whose
  * texts find no place in the string table is recorded as a plain TICK (it was refused as well).
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 static struct pl_decision *
 decision_at(const struct pl_core *core, uint64_t number)

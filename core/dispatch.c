@@ -7,7 +7,7 @@
 #include "core/level.h"
 #include "core/policy.h"
 #include "core/job.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 /* ---- workers by load ---- */
 

@@ -2,7 +2,7 @@
  * Why a job waits, how many are before it, how long it will take. Reads only.
  */
 #include "core/policy.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 #define ETA_DEFAULT PL_NS_PER_S
 

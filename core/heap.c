@@ -4,7 +4,7 @@
  * Each entry's position is written back to its owner, so that any entry can be removed in
  * O(log n). Children of i are 4i-2 … 4i+1. Equal keys (timers only) go by id.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 static inline void
 place(const struct pl_heap *heap, uint32_t at, struct pl_heap_entry entry)

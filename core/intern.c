@@ -3,7 +3,7 @@
  * index + 1 with linear probing. Strings and types stay for the life of the region; cost vectors
  * are counted and leave their place when the last job with them is forgotten.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 static uint64_t
 mix(uint64_t h)

@@ -2,7 +2,7 @@
  * Job records: slab with free list and high-water mark, table of ids, states, queues, boot timers.
  */
 #include "core/job.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 /* ---- slab ---- */
 

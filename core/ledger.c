@@ -5,7 +5,7 @@
  * itself, so that observers can ask too. Products `units * count` were checked at submit against
  * the capacity of that time and do not wrap.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 struct room {
     uint32_t loaded; /* bit per kind */

@@ -4,7 +4,7 @@
 #ifndef PL_CORE_LEVEL_H
 #define PL_CORE_LEVEL_H
 
-#include "core/region.h"
+#include "core/inside.h"
 
 /* The workers of a group with so many running: a summary, then a bit per worker. A bit of the
  * summary stands for 1 << level_shift words: for one, unless there are more than 4,096 workers. */

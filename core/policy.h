@@ -7,7 +7,7 @@
 #ifndef PL_CORE_POLICY_H
 #define PL_CORE_POLICY_H
 
-#include "core/region.h"
+#include "core/inside.h"
 
 /* What happens to the jobs behind a head that lacks units. */
 enum pl_skip_ahead {

@@ -6,7 +6,7 @@
 #define PL_CORE_QUEUE_H
 
 #include "core/policy.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 /* Before the first, or into the heap. */
 PL_COLD void pl_queue_put_between(struct pl_core *core, struct pl_queue *queue, uint64_t key_mask,

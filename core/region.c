@@ -4,7 +4,7 @@
  * Where a section lies is a pure function of the limits, so no offset is ever read from the
  * region: attaching checks the limits and computes the rest.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 static const struct pl_limits limits_default = {
     .job_count = 1048576,

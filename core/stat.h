@@ -5,7 +5,7 @@
 #ifndef PL_CORE_STAT_H
 #define PL_CORE_STAT_H
 
-#include "core/region.h"
+#include "core/inside.h"
 
 static inline uint32_t
 pl_hist_bucket(uint64_t value)

@@ -1,7 +1,7 @@
 /*
  * Statistics as they are read; how they are counted stands in stat.h.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 /* Largest value of the bucket. */
 static uint64_t

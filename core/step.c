@@ -7,7 +7,7 @@
  */
 #include "core/level.h"
 #include "core/policy.h"
-#include "core/region.h"
+#include "core/inside.h"
 
 _Static_assert(PL_WORKER_SLOTS_MAX * 4 <= PL_STEP_ACTIONS_MAX, "WORKER_GONE must fit into a step");
 

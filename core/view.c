@@ -1,7 +1,7 @@
 /*
  * Looking into the region: from the process that steps, or from another one that maps it read-only.
  */
-#include "core/region.h"
+#include "core/inside.h"
 
 #define READ_TRIES 16
 
