@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #define READ_BYTES (64u << 10)
-#define RETRY_NS   2000000 /* the stream's reader is behind: look again */
+#define RETRY_NS   2000000 /* an old host does not say when the stream's reader has caught up */
 
 #define STRAY_ROUNDS  200
 #define STRAY_WAIT_NS 500000
@@ -42,6 +42,7 @@ static struct pl_exec_host *worker;
 static struct program *programs;
 
 static void on_stdout(void *user, int fd, uint32_t events);
+static void try_again(void *user);
 static void finish_if_done(struct program *program);
 
 /* ---- output ---- */
@@ -121,15 +122,23 @@ send_stream(struct program *program)
     return true;
 }
 
+/* Return: false: nobody will call. */
+static bool
+wait_for_room(struct program *program)
+{
+    program->timer = PL_EXEC_HAS(command_api, struct pl_exec_api, when_room)
+                         ? command_api->when_room(worker, try_again, program)
+                         : command_api->timer(worker, RETRY_NS, try_again, program);
+    return program->timer != 0;
+}
+
 static void
 try_again(void *user)
 {
     struct program *program = user;
     program->timer = 0;
-    if (!send_stream(program)) {
-        program->timer = command_api->timer(worker, RETRY_NS, try_again, program);
+    if (!send_stream(program) && wait_for_room(program))
         return;
-    }
     if (program->out_fd >= 0 && program->paused) {
         program->paused = false;
         command_api->watch(worker, program->out_fd, PL_EXEC_READABLE, on_stdout, program);
@@ -148,14 +157,13 @@ take_output(struct program *program, const char *data, size_t bytes)
         kept = 0;
     if (kept < bytes)
         spill(program, data + kept, bytes - kept);
-    if (!program->streams || send_stream(program) || program->timer != 0)
+    if (!program->streams || send_stream(program) || program->timer != 0 || !wait_for_room(program))
         return;
     /* Back-pressure: the program waits in its own write until the reader has caught up. */
     if (program->out_fd >= 0) {
         command_api->unwatch(worker, program->out_fd);
         program->paused = true;
     }
-    program->timer = command_api->timer(worker, RETRY_NS, try_again, program);
 }
 
 /* Return: false at the end of the output. */

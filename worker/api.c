@@ -289,8 +289,8 @@ unwatch(struct pl_exec_host *host, int fd)
         }
 }
 
-static uint64_t
-timer(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user), void *user)
+static struct pl_timer *
+new_timer(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user), void *user)
 {
     for (uint32_t i = 0; i < PL_TIMERS_MAX; i++) {
         struct pl_timer *at = &host->timers[i];
@@ -302,9 +302,28 @@ timer(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user), void
                                 .user = user};
         if (i >= host->timer_count)
             host->timer_count = i + 1;
-        return at->number;
+        return at;
     }
-    return 0;
+    return NULL;
+}
+
+static uint64_t
+timer(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user), void *user)
+{
+    const struct pl_timer *at = new_timer(host, delay_ns, due, user);
+    return at == NULL ? 0 : at->number;
+}
+
+static uint64_t
+when_room(struct pl_exec_host *host, void (*due)(void *user), void *user)
+{
+    struct pl_timer *at = new_timer(host, PL_ROOM_PATIENCE_NS, due, user);
+    if (at == NULL)
+        return 0;
+    at->room = true;
+    if (pl_report_want_room(host))
+        at->at = 0;
+    return at->number;
 }
 
 static void
@@ -345,4 +364,5 @@ const struct pl_exec_api pl_api = {
     .unwatch = unwatch,
     .timer = timer,
     .untimer = untimer,
+    .when_room = when_room,
 };

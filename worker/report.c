@@ -14,10 +14,9 @@
  * and waits; the supervisor that gives room back sees the flag and rings the worker's eventfd; the
  * channel thread, which reads it, wakes the others. The same fences as for a sleeper (shm/bell.h).
  *
- * After this long a waiter looks by itself: a supervisor can die between giving room back and
- * ringing, and a plugin can hold the channel thread.
+ * After PL_ROOM_PATIENCE_NS a waiter looks by itself: a supervisor can die between giving room back
+ * and ringing, and a plugin can hold the channel thread.
  */
-#define PATIENCE_NS (2 * PL_NS_PER_S)
 
 bool
 pl_on_channel_thread(const struct pl_exec_host *host)
@@ -52,7 +51,7 @@ publish_locked(struct pl_exec_host *host)
 
 /* ---- room ---- */
 
-/* Nobody is told twice: who still finds no room says so again. */
+/* On the channel thread. Nobody is told twice: who still finds no room says so again. */
 static void
 room_came_locked(struct pl_exec_host *host)
 {
@@ -61,6 +60,9 @@ room_came_locked(struct pl_exec_host *host)
     atomic_store_explicit(&host->room_wanted, false, memory_order_relaxed);
     pl_bell_awake(pl_channel_room_bell(&host->channel));
     pthread_cond_broadcast(&host->room);
+    for (uint32_t i = 0; i < host->timer_count; i++)
+        if (host->timers[i].room)
+            host->timers[i].at = 0;
 }
 
 void
@@ -76,7 +78,8 @@ pl_wait_channel(struct pl_exec_host *host, int fd, short events)
 {
     struct pollfd wait = {.fd = fd, .events = events};
     int64_t now = pl_clock_mono();
-    int64_t until = host->next_beat < now + PATIENCE_NS ? host->next_beat : now + PATIENCE_NS;
+    int64_t until =
+        host->next_beat < now + PL_ROOM_PATIENCE_NS ? host->next_beat : now + PL_ROOM_PATIENCE_NS;
     int ms = until > now ? (int)((until - now) / PL_NS_PER_MS) + 1 : 0;
     if ((poll(&wait, 1, ms) < 0 && errno != EINTR) || (wait.revents & POLLNVAL) != 0)
         pl_words_lost_fds(host);
@@ -98,8 +101,29 @@ wait_for_room_locked(struct pl_exec_host *host)
     }
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += PATIENCE_NS / PL_NS_PER_S;
+    until.tv_sec += PL_ROOM_PATIENCE_NS / PL_NS_PER_S;
     (void)pthread_cond_clockwait(&host->room, &host->lock, CLOCK_MONOTONIC, &until);
+}
+
+static void
+want_room_locked(struct pl_exec_host *host)
+{
+    publish_locked(host); /* room comes back only for what can be seen */
+    /* relaxed: whoever misses it finds the bell rung, which is what counts */
+    atomic_store_explicit(&host->room_wanted, true, memory_order_relaxed);
+    pl_bell_prepare(pl_channel_room_bell(&host->channel));
+}
+
+bool
+pl_report_want_room(struct pl_exec_host *host)
+{
+    struct pl_ring_producer *out = &host->channel.out;
+    pthread_mutex_lock(&host->lock);
+    want_room_locked(host);
+    bool room =
+        pl_ring_drained(out) || pl_ring_room(out) >= PL_EXEC_EMIT_MAX + sizeof(struct pl_rec_chunk);
+    pthread_mutex_unlock(&host->lock);
+    return room;
 }
 
 /* One try; without room the flag is up when it returns, and was before the last look. */
@@ -110,10 +134,7 @@ add_locked(struct pl_exec_host *host, const struct pl_ring_meta *meta,
     int rc = pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
     if (rc != PL_RING_E_FULL)
         return rc;
-    publish_locked(host); /* room comes back only for what can be seen */
-    /* relaxed: whoever misses it finds the bell rung, which is what counts */
-    atomic_store_explicit(&host->room_wanted, true, memory_order_relaxed);
-    pl_bell_prepare(pl_channel_room_bell(&host->channel));
+    want_room_locked(host);
     return pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
 }
 

@@ -67,6 +67,7 @@ struct pl_watch {
 struct pl_timer {
     uint64_t number; /* 0: free */
     int64_t at;
+    bool room; /* due as well when the report ring may have room */
     void (*due)(void *user);
     void *user;
 };
@@ -126,6 +127,10 @@ void pl_report(struct pl_exec_host *host, const struct pl_ring_meta *meta,
 bool pl_report_try(struct pl_exec_host *host, const struct pl_ring_meta *meta,
                    const struct pl_ring_part *parts, uint32_t part_count, bool publish);
 void pl_report_publish(struct pl_exec_host *host);
+/* What waits for room looks again by itself after this; why, see report.c. */
+#define PL_ROOM_PATIENCE_NS (2 * PL_NS_PER_S)
+/* [channel] Asks for the bell when there is room. Return: whether there is some at once. */
+bool pl_report_want_room(struct pl_exec_host *host);
 /* [channel] The bell rang: whoever waits for room looks again. */
 void pl_report_room_came(struct pl_exec_host *host);
 /* [channel] Waits for @fd, beating meanwhile; returns early too. */

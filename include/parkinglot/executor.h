@@ -25,7 +25,7 @@ extern "C" {
 #endif
 
 #define PL_EXEC_ABI_MAJOR 1u
-#define PL_EXEC_ABI_MINOR 0u
+#define PL_EXEC_ABI_MINOR 1u
 #define PL_EXEC_EXPORT    __attribute__((visibility("default")))
 
 struct pl_exec_host; /* the worker; handed back in every call to it */
@@ -128,6 +128,11 @@ struct pl_exec_api {
     uint64_t (*timer)(struct pl_exec_host *host, int64_t delay_ns, void (*due)(void *user),
                       void *user);
     void (*untimer)(struct pl_exec_host *host, uint64_t timer);
+
+    /* ---- since ABI 1.1 ---- */
+    /* [channel] After AGAIN: calls @due once, when emit() is worth another try. Return: its number,
+     * for untimer(); 0: no memory. */
+    uint64_t (*when_room)(struct pl_exec_host *host, void (*due)(void *user), void *user);
 };
 
 /* What the plugin is opened with. */

@@ -346,7 +346,7 @@ class Open(PluginTest):
         self.fails('exit', 'status 3')
         self.fails('fail', 'no such model: /models/moon.gguf')
         self.fails('invalid', 'the model has 7 legs')
-        self.fails('abi', 'other_abi.so', 'ABI 42.7', '1.0')
+        self.fails('abi', 'other_abi.so', 'ABI 42.7', '1.1')
         self.fails('refuses', 'needs a host of at least')
         self.fails('entry', 'no_entry.so', 'pl_executor_entry')
         self.assertEqual(self.worker('hang')['state'], 'starting')

@@ -105,6 +105,20 @@ START_TEST(test_many_threads)
 }
 END_TEST
 
+/* A program that writes faster than it is read waits in its own write. */
+START_TEST(test_program)
+{
+    enum { BYTES = 8 * 1000 * 1000 };
+    begin(shipped_plugin("command"), &(struct fake_options){.report_bytes = 65536});
+    fake_meta(&job, "shell", "head -c 8000000 /dev/zero");
+    fake_dispatch(&fake, 0, &job);
+    fake_finished(&fake);
+    ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+    ck_assert_uint_eq(fake.stream_bytes, BYTES);
+    end();
+}
+END_TEST
+
 /* Results that travel by descriptor come in the order of their records. */
 START_TEST(test_bodies_in_order)
 {
@@ -154,6 +168,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_inline_stream);
     tcase_add_test(tcase, test_channel_thread);
     tcase_add_test(tcase, test_many_threads);
+    tcase_add_test(tcase, test_program);
     tcase_add_test(tcase, test_bodies_in_order);
     tcase_add_test(tcase, test_socket_full);
     return run_suite(argc, argv, "room", tcase);
