@@ -425,7 +425,7 @@ const struct pl_option pl_options[] = {
       "How long loading may take, with `interval`; 0: for ever."),
     S("pools.*.workers[].recycle", "Replacing a process between jobs; its successor starts first."),
     R("pools.*.workers[].recycle.max_jobs", COUNT, GROUP(recycle.max_jobs), "0",
-      "It is given so many jobs; 0: no limit."),
+      "It is given so many jobs, and up to `concurrency` - 1 more; 0: no limit."),
     R("pools.*.workers[].recycle.max_age", DURATION, GROUP(recycle.max_age), "0s",
       "After so long, one of the group at a time; 0: never."),
     R("pools.*.workers[].recycle.max_memory", SIZE, GROUP(recycle.max_memory), "0",

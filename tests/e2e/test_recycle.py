@@ -58,10 +58,12 @@ class OneJob(Recycle):
 class SideBySide(Recycle):
     config = config(group('sh', 'command', 'command', concurrency=4, recycle='{max_jobs: 8}'))
 
-    def test_none_gets_more(self):
+    def test_few_more(self):
+        """Slots that come free together are filled together."""
         jobs = [self.shell('echo $PPID') for _ in range(40)]
         count = collections.Counter(self.pid_of(job) for job in jobs)
-        self.assertEqual(sorted(count.values()), [8] * 5)
+        self.assertLessEqual(max(count.values()), 8 + 3)
+        self.assertGreaterEqual(sorted(count.values())[1], 8)
 
 
 class MaxAge(Recycle):
