@@ -219,8 +219,14 @@ ready(struct pl_supervisor *sup, struct pl_worker *worker)
 static void
 count_failure(struct pl_supervisor *sup, struct pl_worker *worker)
 {
-    worker->failures++;
     const struct pl_config_workers *config = sup->groups[worker->group].config;
+    if (config != NULL && config->restart.window > 0 &&
+        sup->now - worker->first_failure > config->restart.window)
+        worker->failures = 0;
+    if (worker->failures++ == 0)
+        worker->first_failure = sup->now;
+    if (config != NULL && config->restart.policy == PL_CONFIG_RESTART_NEVER)
+        worker->permanent = true;
     uint32_t max = config != NULL && config->restart.max > 0 ? config->restart.max : FAILURES_MAX;
     if (worker->permanent || worker->failures >= max) {
         set_status(sup, worker, PL_WORKER_BROKEN);
@@ -286,6 +292,34 @@ exited(struct pl_supervisor *sup, struct pl_worker *worker)
     set_status(sup, worker, PL_WORKER_TREE);
 }
 
+/* By the group's policy, which is asked only when it ended by itself. */
+static bool
+starts_again(const struct pl_supervisor *sup, const struct pl_worker *worker)
+{
+    const struct pl_config_workers *config = sup->groups[worker->group].config;
+    if (config == NULL || worker->known_death)
+        return true;
+    switch ((enum pl_config_restart)config->restart.policy) {
+    case PL_CONFIG_RESTART_ALWAYS:
+        return true;
+    case PL_CONFIG_RESTART_ON_FAILURE:
+        return !WIFEXITED(worker->exit_status) || WEXITSTATUS(worker->exit_status) != 0;
+    case PL_CONFIG_RESTART_NEVER:
+        return false;
+    }
+    return true;
+}
+
+static void
+stay_down(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    worker->deadline = 0;
+    set_status(sup, worker, PL_WORKER_BROKEN);
+    pl_log(PL_LOG_WARNING, "worker ended and is not started again, by its restart policy",
+           PL_F_STR("worker", worker->name), PL_F_STR("hint", "plctl workers restart"));
+    restart_next(sup, worker->group);
+}
+
 /* Every process of it is gone: now, and only now, its units come back. */
 static void
 tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
@@ -311,6 +345,8 @@ tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
     pl_worker_channel_close(sup, worker);
     if (!worker->wanted) {
         turn_off(sup, worker);
+    } else if (was_ready && !starts_again(sup, worker)) {
+        stay_down(sup, worker);
     } else if (was_ready) {
         worker->restarts++;
         start(sup, worker);

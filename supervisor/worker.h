@@ -102,8 +102,9 @@ struct pl_worker {
     uint32_t pid;
     pl_time since; /* monotonic: start of the process */
     pl_wall since_wall;
-    pl_time deadline;  /* monotonic: back-off is over, or a stop has to be enforced; 0: none */
-    uint32_t failures; /* starts that did not become ready, in a row */
+    pl_time deadline;      /* monotonic: back-off is over, or a stop has to be enforced; 0: none */
+    uint32_t failures;     /* starts that did not become ready, in a row and in a window */
+    pl_time first_failure; /* monotonic; of that row */
     uint32_t restarts;
     uint64_t done_total;
     uint64_t rss_bytes;

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Processes that are replaced between jobs: after so many, by age, by memory. Nothing is lost."""
+"""Processes that are replaced between jobs, after so many, by age, by memory, and what is started again."""
 import collections
 import os
+import signal
 
 import lib
-from test_plugins import PluginTest, config, group
+from test_plugins import PLUGINS, PluginTest, config, group
 
 
 class Recycle(PluginTest):
@@ -28,12 +29,11 @@ class Recycle(PluginTest):
                 self.instance.plctl('workers', 'ls', '--json', code=0).json()['workers']
                 if worker['group'] == 'sh' and worker['state'] in ('idle', 'busy')]
 
-    def begun(self, pids, gate):
-        """A job that holds its worker until something is written to @gate."""
+    def begun(self, gate):
+        """A job that holds its worker until something is written to @gate, and that worker's pid."""
         os.mkfifo(gate)
         job = self.shell(f'read line < {gate}; echo $PPID')
-        self.assertIn(self.instance.until_state(job, 'running')['worker_pid'], pids)
-        return job
+        return job, self.instance.until_state(job, 'running')['worker_pid']
 
 
 class MaxJobs(Recycle):
@@ -43,7 +43,7 @@ class MaxJobs(Recycle):
         self.assertEqual(sorted(count.values()), [3, 3, 3, 3])
         for pid in count:
             lib.until('it has ended', lambda: not lib.alive(pid))
-        self.assertEqual(len(self.pids()), 1)
+        lib.until('one is left', lambda: len(self.pids()) == 1)
 
 
 class OneJob(Recycle):
@@ -71,15 +71,14 @@ class MaxAge(Recycle):
 
     def test_the_successor_comes_first(self):
         """While the old one finishes its job the new one works."""
-        old = self.pids()
         gate = self.instance.dir / 'gate'
-        job = self.begun(old, gate)
-        lib.until('its successor is ready', lambda: len(set(self.pids()) - set(old)) >= 1)
-        self.assertNotIn(self.pid_of(self.shell('echo $PPID')), old)
-        self.assertTrue(lib.alive(old[0]))
+        job, old = self.begun(gate)
+        lib.until('its successor is ready', lambda: set(self.pids()) - {old})
+        self.assertNotEqual(self.pid_of(self.shell('echo $PPID')), old)
+        self.assertTrue(lib.alive(old))
         gate.write_text('\n')
-        self.assertEqual(self.pid_of(job), old[0])
-        lib.until('it has ended', lambda: not lib.alive(old[0]))
+        self.assertEqual(self.pid_of(job), old)
+        lib.until('it has ended', lambda: not lib.alive(old))
         self.assertTrue(self.log_has('worker is replaced', 'max_age'))
 
 
@@ -87,7 +86,7 @@ class MaxMemory(Recycle):
     config = config(group('sh', 'command', 'command', recycle='{max_memory: 1MiB}'))
 
     def test_too_large(self):
-        self.replaced(self.pids()[0])
+        self.replaced(lib.until('it is ready', self.pids)[0])
         self.assertTrue(self.log_has('worker is replaced', 'max_memory'))
         self.ended(self.shell('exit 0'), 'succeeded')
 
@@ -101,6 +100,36 @@ class Card(Recycle):
         jobs = [self.shell('echo $PPID') for _ in range(6)]
         count = collections.Counter(self.pid_of(job) for job in jobs)
         self.assertEqual(sorted(count.values()), [2, 2, 2])
+
+
+class Never(PluginTest):
+    config = config(group('sh', 'command', 'command', restart='never'),
+                    group('open', PLUGINS / 'bad_open.so, config: {how: exit}', 'open',
+                          restart='never'))
+
+    def test_stays_down(self):
+        pid = self.until_worker('sh', 'idle')['pid']
+        os.kill(pid, signal.SIGKILL)
+        self.assertIn('signal 9', self.until_worker('sh', 'failed')['error'])
+        self.assertTrue(self.log_has('not started again', 'p/sh/0'))
+        self.instance.plctl('workers', 'restart', 'p/sh', code=0)
+        self.until_worker('sh', 'idle')
+
+    def test_failed_start_is_the_last(self):
+        self.until_worker('open', 'failed')
+        self.assertFalse(self.log_has('did not start', 'p/open/0'))
+
+
+class OnFailure(PluginTest):
+    config = config(group('bad', PLUGINS / 'hostile.so', 'bad', restart='on-failure')
+                    ).replace('    grace', '    crash_limit: 1\n    grace')
+
+    def test_by_how_it_ended(self):
+        pid = self.until_worker('bad', 'idle')['pid']
+        self.ended(self.act('segv'), 'crashed')
+        lib.until('it is started again', lambda: self.until_worker('bad', 'idle')['pid'] != pid)
+        self.ended(self.act('exit'), 'crashed')
+        self.assertIn('ended with status 0', self.until_worker('bad', 'failed')['error'])
 
 
 if __name__ == '__main__':
