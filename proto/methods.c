@@ -35,6 +35,8 @@
 #define INITIAL_limits                                      INITIAL_EMPTY
 #define INITIAL(type_, kind_, name_, flags_, absent_, doc_) INITIAL_##kind_(name_, absent_)
 
+#define IS_REQUIRED(type_, kind_, name_, flags_, absent_, doc_) +(PL_FIELD_##flags_ == PL_FIELD_R)
+
 #define CHECK_NAME(type_, kind_, name_, flags_, absent_, doc_)                                     \
     _Static_assert(sizeof(#name_) <= PL_FIELD_NAME_BYTES, "the name and its NUL fit");
 
@@ -51,6 +53,7 @@
         .initial = &pl_##message##_initial,                                                        \
         .field_count = PL_ARRAY_LEN(message##_fields),                                             \
         .struct_bytes = sizeof(struct pl_##message),                                               \
+        .required_count = 0 PL_FIELDS_##message(IS_REQUIRED, pl_##message),                        \
     };
 PL_MESSAGES(SCHEMA)
 

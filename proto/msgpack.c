@@ -116,12 +116,25 @@ utf8_tail(uint8_t lead, uint8_t *ret_low, uint8_t *ret_high)
     return 0;
 }
 
+/* Eight bytes of ASCII, none of them NUL: the usual case, told in a few instructions. */
+static bool
+is_plain(const uint8_t *at)
+{
+    const uint64_t high = 0x8080808080808080u, low = 0x0101010101010101u;
+    uint64_t word;
+
+    memcpy(&word, at, sizeof(word));
+    return ((word | (word - low)) & high) == 0;
+}
+
 bool
 pl_mp_is_text(struct pl_str text)
 {
     const uint8_t *at = (const uint8_t *)text.data;
     const uint8_t *end = at + text.len;
 
+    while (end - at >= 8 && is_plain(at))
+        at += 8;
     while (at < end) {
         uint8_t low, high;
         unsigned tail;

@@ -9,36 +9,60 @@ may_begin(const struct pl_mp_head *head)
     return head->type == PL_MP_ARRAY && (head->body == 3 || head->body == 4);
 }
 
+/* The innermost level of a scanner, taken out of it while bytes are looked at. */
+struct level {
+    size_t pos;
+    unsigned depth;
+    uint32_t left;
+    bool is_map;
+};
+
+static struct level
+innermost(const struct pl_rpc_scanner *scanner)
+{
+    return (struct level){.pos = scanner->pos,
+                          .depth = scanner->depth,
+                          .left = scanner->left[scanner->depth],
+                          .is_map = scanner->is_map[scanner->depth]};
+}
+
+static int
+put_back(struct pl_rpc_scanner *scanner, const struct level *at, int outcome)
+{
+    scanner->pos = at->pos;
+    scanner->depth = (uint8_t)at->depth;
+    scanner->left[at->depth] = at->left;
+    scanner->is_map[at->depth] = at->is_map;
+    return outcome;
+}
+
 /* Takes one head into account. Return: 0 or why no message can begin like this. */
 static inline int
-scan_head(struct pl_rpc_scanner *scanner, const struct pl_mp_head *head, size_t max_msg)
+scan_head(struct pl_rpc_scanner *scanner, struct level *at, const struct pl_mp_head *head,
+          size_t max_msg)
 {
-    unsigned depth = scanner->depth;
-    uint64_t values = head->body;
+    uint64_t values = head->type == PL_MP_MAP ? head->body * 2 : head->body;
 
-    if (depth == 0) {
-        if (!may_begin(head))
-            return PL_MP_E_MALFORMED;
-    } else {
-        if (scanner->is_map[depth] && scanner->left[depth] % 2 == 0 && head->type != PL_MP_STR)
-            return PL_MP_E_MALFORMED;
-        scanner->left[depth]--;
-    }
-    if (head->type == PL_MP_MAP)
-        values *= 2;
-    scanner->pos += head->head_bytes;
+    if (at->depth == 0 && !may_begin(head))
+        return PL_MP_E_MALFORMED;
+    if (at->is_map && at->left % 2 == 0 && head->type != PL_MP_STR)
+        return PL_MP_E_MALFORMED;
+    at->left--; /* at depth 0 nobody looks */
+    at->pos += head->head_bytes;
     /* What is claimed must fit: bytes of a body, or one byte for each value. */
-    if (scanner->pos > max_msg || values > max_msg - scanner->pos)
+    if (at->pos > max_msg || values > max_msg - at->pos)
         return PL_MP_E_TOO_LARGE;
     if (!pl_mp_is_container(head->type)) {
-        scanner->pos += (size_t)head->body;
+        at->pos += (size_t)head->body;
         return 0;
     }
-    if (depth == PL_MP_DEPTH_MAX)
+    if (at->depth == PL_MP_DEPTH_MAX)
         return PL_MP_E_DEPTH;
-    scanner->depth++;
-    scanner->left[scanner->depth] = (uint32_t)values;
-    scanner->is_map[scanner->depth] = head->type == PL_MP_MAP;
+    scanner->left[at->depth] = at->left;
+    scanner->is_map[at->depth] = at->is_map;
+    at->depth++;
+    at->left = (uint32_t)values;
+    at->is_map = head->type == PL_MP_MAP;
     return 0;
 }
 
@@ -47,30 +71,31 @@ pl_rpc_scan(struct pl_rpc_scanner *scanner, const void *data, size_t len, size_t
             size_t *ret_bytes)
 {
     const uint8_t *bytes = data;
+    struct level at = innermost(scanner);
     struct pl_mp_head head;
     int r;
 
     for (;;) {
-        while (scanner->depth > 0 && scanner->left[scanner->depth] == 0) {
-            if (scanner->depth > 1) {
-                scanner->depth--;
-                continue;
-            }
-            if (scanner->pos > len)
-                return PL_MP_E_MORE;
-            *ret_bytes = scanner->pos;
-            scanner->pos = 0;
-            scanner->depth = 0;
-            return 0;
+        while (at.left == 0 && at.depth > 1) {
+            at.depth--;
+            at.left = scanner->left[at.depth];
+            at.is_map = scanner->is_map[at.depth];
         }
-        if (scanner->pos >= len)
-            return PL_MP_E_MORE;
-        r = pl_mp_read_head(bytes + scanner->pos, len - scanner->pos, &head);
+        if (at.left == 0 && at.depth == 1)
+            break;
+        if (at.pos >= len)
+            return put_back(scanner, &at, PL_MP_E_MORE);
+        r = pl_mp_read_head(bytes + at.pos, len - at.pos, &head);
         if (r == 0)
-            r = scan_head(scanner, &head, max_msg);
+            r = scan_head(scanner, &at, &head, max_msg);
         if (r != 0)
-            return r;
+            return put_back(scanner, &at, r);
     }
+    if (at.pos > len)
+        return put_back(scanner, &at, PL_MP_E_MORE);
+    *ret_bytes = at.pos;
+    at = (struct level){0};
+    return put_back(scanner, &at, 0);
 }
 
 size_t

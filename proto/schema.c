@@ -265,23 +265,58 @@ decode_holder(const struct pl_field *field, struct pl_str raw, void *at)
     return decode_container(field->kind, raw, at);
 }
 
-/* Our own encoder writes in table order, so the search begins behind the last hit. */
-static const struct pl_field *
-find_field(const struct pl_schema *schema, struct pl_str key, unsigned start)
+static inline uint64_t
+load64(const void *at)
+{
+    uint64_t word;
+    memcpy(&word, at, sizeof(word));
+    return word;
+}
+
+/* Whether the @len bytes at @key are the field's name. PL_FIELD_NAME_BYTES can be read there: words
+ * are compared, and what is behind the name is masked out. */
+static inline bool
+is_named(const struct pl_field *field, const char *key, size_t len)
+{
+    static const uint8_t mask[2 * PL_FIELD_NAME_BYTES] = {
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+    const uint8_t *counts = mask + PL_FIELD_NAME_BYTES - len;
+
+    if (((load64(field->name) ^ load64(key)) & load64(counts)) != 0)
+        return false;
+    return len <= 8 || (((load64(field->name + 8) ^ load64(key + 8)) & load64(counts + 8)) |
+                        ((load64(field->name + 16) ^ load64(key + 16)) & load64(counts + 16))) == 0;
+}
+_Static_assert(PL_FIELD_NAME_BYTES == 24, "three words");
+
+/* Our own encoder writes in table order, so the search begins behind the last hit. @key has
+ * PL_FIELD_NAME_BYTES to read, whatever its length. */
+static inline const struct pl_field *
+search(const struct pl_schema *schema, const char *key, size_t len, unsigned start)
 {
     const struct pl_field *end = schema->field + schema->field_count;
     const struct pl_field *at = schema->field + start;
 
-    if (key.len == 0)
-        return NULL;
     for (unsigned n = schema->field_count; n > 0; n--, at++) {
         if (at == end)
             at = schema->field;
-        if (at->name_len == key.len && at->name[0] == key.data[0] &&
-            memcmp(at->name, key.data, key.len) == 0)
+        if (at->name_len == len && is_named(at, key, len))
             return at;
     }
     return NULL;
+}
+
+/* For a key near the end of its message. */
+static __attribute__((noinline)) const struct pl_field *
+search_copy(const struct pl_schema *schema, struct pl_str key, unsigned start)
+{
+    char copy[PL_FIELD_NAME_BYTES] = {0};
+
+    if (key.len == 0 || key.len >= PL_FIELD_NAME_BYTES)
+        return NULL;
+    memcpy(copy, key.data, key.len);
+    return search(schema, copy, key.len, start);
 }
 
 static int
@@ -303,7 +338,7 @@ refuse_map(struct pl_rpc_error *error, int outcome)
 }
 
 static int
-check_required(const struct pl_schema *schema, uint64_t seen, struct pl_rpc_error *error)
+refuse_missing(const struct pl_schema *schema, uint64_t seen, struct pl_rpc_error *error)
 {
     for (unsigned i = 0; i < schema->field_count; i++) {
         const struct pl_field *field = &schema->field[i];
@@ -313,9 +348,9 @@ check_required(const struct pl_schema *schema, uint64_t seen, struct pl_rpc_erro
             pl_rpc_error_set(error, PL_E_INVALID, "%s is missing", field->name);
             memcpy(error->field, field->name, (size_t)field->name_len + 1);
         }
-        return PL_MP_E_TYPE;
+        break;
     }
-    return 0;
+    return PL_MP_E_TYPE;
 }
 
 /* Unknown keys met so far: few, and a map has at most PL_MP_MAP_KEYS_MAX. */
@@ -334,8 +369,9 @@ is_repeated(struct pl_str *unknown, unsigned *count, struct pl_str key)
 struct decoding {
     const struct pl_schema *schema;
     struct pl_mp_reader reader;
-    uint64_t seen;  /* a bit for each field */
-    unsigned start; /* where the next field is looked for first */
+    uint64_t seen;     /* a bit for each field */
+    unsigned start;    /* where the next field is looked for first */
+    unsigned required; /* such fields seen */
     struct pl_str unknown[PL_MP_MAP_KEYS_MAX];
     unsigned unknown_count;
 };
@@ -367,32 +403,63 @@ decode_value(struct decoding *d, const struct pl_field *field, void *at, struct 
     return r == 0 ? 0 : refuse(error, field, r);
 }
 
+/* Reads a key. Return: 0 and its field, NULL for an unknown one; or why it is none. */
+static inline int
+take_key(struct decoding *d, struct pl_str *ret_key, const struct pl_field **ret_field)
+{
+    struct pl_mp_value value;
+    const uint8_t *at = d->reader.pos;
+    int r;
+
+    if ((size_t)(d->reader.end - at) > PL_FIELD_NAME_BYTES && (*at & 0xe0) == 0xa0) {
+        struct pl_str key = {(const char *)at + 1, *at & 0x1f};
+        if (key.len > 0 && key.len < PL_FIELD_NAME_BYTES) {
+            d->reader.pos += 1 + key.len;
+            *ret_field = search(d->schema, key.data, key.len, d->start);
+            *ret_key = key;
+            return 0;
+        }
+    }
+    r = pl_mp_next(&d->reader, &value);
+    if (r != 0)
+        return r;
+    if (value.type != PL_MP_STR)
+        return PL_MP_E_MALFORMED;
+    *ret_key = value.bytes;
+    *ret_field = search_copy(d->schema, value.bytes, d->start);
+    return 0;
+}
+
+static int
+pass_unknown(struct decoding *d, struct pl_str key, struct pl_rpc_error *error)
+{
+    struct pl_str raw;
+    int r = pl_mp_skip(&d->reader, 1, &raw);
+
+    if (r == 0 && is_repeated(d->unknown, &d->unknown_count, key))
+        r = PL_MP_E_DUPLICATE;
+    return r == 0 ? 0 : refuse_map(error, r);
+}
+
 /* One pair. */
 static int
 decode_pair(struct decoding *d, void *message, struct pl_rpc_error *error)
 {
     const struct pl_field *field;
-    struct pl_mp_value key;
-    struct pl_str raw;
+    struct pl_str key;
     unsigned index;
-    int r = pl_mp_take(&d->reader, &key);
+    int r = take_key(d, &key, &field);
 
-    if (r == 0 && key.type != PL_MP_STR)
-        r = PL_MP_E_MALFORMED;
     if (r != 0)
         return refuse_map(error, r);
-    field = find_field(d->schema, key.bytes, d->start);
-    if (field == NULL) {
-        r = pl_mp_skip(&d->reader, 1, &raw);
-        if (r == 0 && is_repeated(d->unknown, &d->unknown_count, key.bytes))
-            r = PL_MP_E_DUPLICATE;
-        return r == 0 ? 0 : refuse_map(error, r);
-    }
+    if (field == NULL)
+        return pass_unknown(d, key, error);
     index = (unsigned)(field - d->schema->field);
     if ((d->seen >> index & 1) != 0)
         return refuse(error, field, PL_MP_E_DUPLICATE);
     d->seen |= UINT64_C(1) << index;
     d->start = index + 1;
+    d->required += field->flags == PL_FIELD_R;
     return decode_value(d, field, member(field, message), error);
 }
 
@@ -408,6 +475,7 @@ pl_schema_decode(const struct pl_schema *schema, struct pl_str map, void *ret_me
     d.reader = pl_mp_reader(map);
     d.seen = 0;
     d.start = 0;
+    d.required = 0;
     d.unknown_count = 0;
     r = pl_mp_take(&d.reader, &head);
     if (r == 0 && head.type != PL_MP_MAP)
@@ -420,5 +488,5 @@ pl_schema_decode(const struct pl_schema *schema, struct pl_str map, void *ret_me
         if (r != 0)
             return r;
     }
-    return check_required(schema, d.seen, error);
+    return d.required == schema->required_count ? 0 : refuse_missing(schema, d.seen, error);
 }

@@ -87,6 +87,7 @@ struct pl_schema {
     const void *initial; /* the struct with every member at its default */
     uint16_t field_count;
     uint16_t struct_bytes;
+    uint16_t required_count; /* fields marked R */
 };
 
 /* Sets every member to its default. */
