@@ -1,4 +1,5 @@
-/* What a job left behind: one allocation with the struct, the texts, and a copy of the bytes. */
+/* What a job left behind: one allocation with the struct and a copy of the bytes, in which texts
+ * are ended in place: the byte behind one begins the next key, which nobody reads any more. */
 #include "client/connection.h"
 
 #include <stdlib.h>
@@ -6,58 +7,43 @@
 
 struct pl_result {
     struct pl_rep_outcome outcome; /* views into `raw` */
-    char *error, *reason, *pool, *type, *worker;
-    char *raw;
+    char raw[];
 };
 
-static char *
-dup_text(struct pl_str text)
+/* @text is a view into the result's own bytes. */
+static void
+end_text(struct pl_str *text)
 {
-    return text.data == NULL ? calloc(1, 1) : strndup(text.data, text.len);
+    if (text->data == NULL)
+        *text = PL_STR("");
+    else
+        ((char *)(uintptr_t)text->data)[text->len] = 0;
 }
 
 int
 pl_result_new(struct pl_str map, struct pl_result **ret_result)
 {
-    struct pl_result *result = calloc(1, sizeof(*result));
-    int status = PL_E_NO_MEMORY;
+    struct pl_result *result = malloc(sizeof(*result) + map.len + 1);
 
     if (result == NULL)
-        return status;
-    result->raw = malloc(map.len + 1);
-    if (result->raw == NULL)
-        goto failed;
+        return PL_E_NO_MEMORY;
     memcpy(result->raw, map.data, map.len);
     if (pl_rep_outcome_decode((struct pl_str){result->raw, map.len}, &result->outcome, NULL) != 0) {
-        status = PL_E_PROTOCOL;
-        goto failed;
+        free(result);
+        return PL_E_PROTOCOL;
     }
-    result->error = dup_text(result->outcome.error);
-    result->reason = dup_text(result->outcome.reason);
-    result->pool = dup_text(result->outcome.pool);
-    result->type = dup_text(result->outcome.type);
-    result->worker = dup_text(result->outcome.worker);
-    if (result->error == NULL || result->reason == NULL || result->pool == NULL ||
-        result->type == NULL || result->worker == NULL)
-        goto failed;
+    end_text(&result->outcome.error);
+    end_text(&result->outcome.reason);
+    end_text(&result->outcome.pool);
+    end_text(&result->outcome.type);
+    end_text(&result->outcome.worker);
     *ret_result = result;
     return PL_OK;
-failed:
-    pl_result_free(result);
-    return status;
 }
 
 void
 pl_result_free(struct pl_result *result)
 {
-    if (result == NULL)
-        return;
-    free(result->error);
-    free(result->reason);
-    free(result->pool);
-    free(result->type);
-    free(result->worker);
-    free(result->raw);
     free(result);
 }
 
@@ -107,31 +93,31 @@ pl_result_bytes(const struct pl_result *result)
 const char *
 pl_result_error(const struct pl_result *result)
 {
-    return result->error;
+    return result->outcome.error.data;
 }
 
 const char *
 pl_result_reason(const struct pl_result *result)
 {
-    return result->reason;
+    return result->outcome.reason.data;
 }
 
 const char *
 pl_result_pool(const struct pl_result *result)
 {
-    return result->pool;
+    return result->outcome.pool.data;
 }
 
 const char *
 pl_result_type(const struct pl_result *result)
 {
-    return result->type;
+    return result->outcome.type.data;
 }
 
 const char *
 pl_result_worker(const struct pl_result *result)
 {
-    return result->worker;
+    return result->outcome.worker.data;
 }
 
 uint32_t
