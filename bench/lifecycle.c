@@ -1,5 +1,6 @@
 /*
- * Life cycle over the socket: submit, run in a worker process, learn the result by job.wait.
+ * Life cycle over the socket: submit, run in a worker process, learn the result; by job.run, or
+ * with --apart by job.submit and job.wait.
  *
  * No-op echo jobs with 100 bytes of payload and of result, memory pool, many requests open on a few
  * connections, one submitting process.
@@ -10,7 +11,7 @@
 #include "bench/pump.h"
 
 static int64_t jobs = 100000, connections = 8, concurrency = 64, window = 64;
-static int64_t durable;
+static int64_t apart, durable;
 
 static double
 measure(struct bench *bench, unsigned workers)
@@ -22,7 +23,8 @@ measure(struct bench *bench, unsigned workers)
                         .jobs = jobs / 10 + 1,
                         .connections = (size_t)connections,
                         .window = (uint32_t)window,
-                        .wait = true};
+                        .wait = true,
+                        .apart = apart != 0};
 
     snprintf(config, sizeof(config),
              "version: 1\nname: bench\npools:\n  p:\n    max_units: 1000000\n"
@@ -48,6 +50,7 @@ main(int argc, char **argv)
         {.name = "jobs", .help = "jobs in a run", .value = &jobs},
         {.name = "connections", .help = "of the one submitting process", .value = &connections},
         {.name = "window", .help = "jobs open on a connection", .value = &window},
+        {.name = "apart", .help = "submit and wait as two requests", .value = &apart, .flag = true},
         {.name = "concurrency", .help = "jobs at once in a worker", .value = &concurrency},
         {.name = "durable", .help = "a pool on disk", .value = &durable, .flag = true},
     };

@@ -56,11 +56,16 @@ static void
 refill(struct lane *lane)
 {
     struct pump_state *state = lane->state;
+    const struct pump *pump = state->pump;
+    int status;
 
-    if (state->submitted == state->pump->jobs)
+    if (state->submitted == pump->jobs)
         return;
-    bench_check(lane->client, pl_submit_async(lane->client, state->pump->spec, on_ticket, lane),
-                "submit");
+    if (pump->wait && !pump->apart)
+        status = pl_run_async(lane->client, pump->spec, on_result, lane);
+    else
+        status = pl_submit_async(lane->client, pump->spec, on_ticket, lane);
+    bench_check(lane->client, status, "submit");
     state->submitted++;
 }
 

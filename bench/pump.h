@@ -12,6 +12,7 @@ struct pump {
     size_t connections; /* 1 … PUMP_CONNECTIONS_MAX */
     uint32_t window;    /* jobs open on each; 0: as many as the server allows */
     bool wait;          /* a job is done when its result came, else when it is acknowledged */
+    bool apart;         /* wait: by job.submit and job.wait, else by job.run */
 };
 
 #define PUMP_CONNECTIONS_MAX 64

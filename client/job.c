@@ -149,9 +149,27 @@ ticket_done(struct pl_client *client, void *user, void (*callback)(void), int st
     done(user, PL_OK, &ticket);
 }
 
-int
-pl_submit_async(struct pl_client *client, const struct pl_job_spec *user_spec, pl_ticket_fn *done,
-                void *user)
+static int
+check_spec(struct pl_client *client, const struct pl_job_spec *spec)
+{
+    int status;
+
+    if (spec->type == NULL)
+        return pl_client_fail(client, PL_E_INVALID, "a job needs a type");
+    if (client->max_payload == 0 || spec->payload.len <= client->max_payload)
+        return PL_OK;
+    status = pl_client_fail(client, PL_E_PAYLOAD_TOO_LARGE,
+                            "the payload has %zu bytes, the limit is %llu", spec->payload.len,
+                            (unsigned long long)client->max_payload);
+    client->error.limit_max = client->error.fits = (int64_t)client->max_payload;
+    memcpy(client->error.limit, "max_payload", sizeof("max_payload"));
+    return status;
+}
+
+/* A request with a job as its params, under the next sequence number. */
+static int
+send_job(struct pl_client *client, enum pl_method_id method, const struct pl_job_spec *user_spec,
+         pl_pending_fn *pending, void (*callback)(void), void *user)
 {
     struct pl_job_spec spec;
     struct pl_req_job_submit req;
@@ -159,16 +177,9 @@ pl_submit_async(struct pl_client *client, const struct pl_job_spec *user_spec, p
     int status;
 
     pl_client_copy_in(&spec, sizeof(spec), user_spec);
-    if (spec.type == NULL)
-        return pl_client_fail(client, PL_E_INVALID, "a job needs a type");
-    if (client->max_payload != 0 && spec.payload.len > client->max_payload) {
-        status = pl_client_fail(client, PL_E_PAYLOAD_TOO_LARGE,
-                                "the payload has %zu bytes, the limit is %llu", spec.payload.len,
-                                (unsigned long long)client->max_payload);
-        client->error.limit_max = client->error.fits = (int64_t)client->max_payload;
-        memcpy(client->error.limit, "max_payload", sizeof("max_payload"));
+    status = check_spec(client, &spec);
+    if (status != PL_OK)
         return status;
-    }
     pl_req_job_submit_init(&req);
     set_texts(&spec, &req);
     set_numbers(&spec, &req);
@@ -176,15 +187,22 @@ pl_submit_async(struct pl_client *client, const struct pl_job_spec *user_spec, p
     if (status == PL_OK)
         status = set_lists(client, &spec, &req);
     if (status == PL_OK)
-        status = pl_connection_begin(client, pl_method_get(PL_METHOD_JOB_SUBMIT)->name, &request);
+        status = pl_connection_begin(client, pl_method_get(method)->name, &request);
     if (status != PL_OK)
         return status;
     req.seq = client->seq + 1;
     pl_req_job_submit_encode(&client->out, &req);
-    status = pl_connection_end(client, &request, ticket_done, (void (*)(void))done, user);
+    status = pl_connection_end(client, &request, pending, callback, user);
     if (status == PL_OK)
         client->seq++;
     return status;
+}
+
+int
+pl_submit_async(struct pl_client *client, const struct pl_job_spec *spec, pl_ticket_fn *done,
+                void *user)
+{
+    return send_job(client, PL_METHOD_JOB_SUBMIT, spec, ticket_done, (void (*)(void))done, user);
 }
 
 /* ---- many at once, and one as the case of it ---- */
@@ -359,6 +377,13 @@ pl_wait_async(struct pl_client *client, struct pl_id id, int64_t timeout_ms,
     return pl_connection_end(client, &request, result_done, (void (*)(void))done, user);
 }
 
+int
+pl_run_async(struct pl_client *client, const struct pl_job_spec *spec, pl_result_fn *done,
+             void *user)
+{
+    return send_job(client, PL_METHOD_JOB_RUN, spec, result_done, (void (*)(void))done, user);
+}
+
 struct result_waiter {
     bool done;
     int status;
@@ -373,6 +398,22 @@ waiter_result(void *user, int status, struct pl_result *result)
     waiter->done = true;
     waiter->status = status;
     waiter->result = result;
+}
+
+/* Runs the connection until the request that has @waiter is answered. */
+static int
+await_result(struct pl_client *client, struct result_waiter *waiter, int64_t timeout_ms,
+             struct pl_result **ret_result)
+{
+    int status = pl_connection_run(client, &waiter->done, timeout_ms);
+
+    if (!waiter->done) {
+        pl_connection_forget(client, waiter);
+        return status;
+    }
+    if (waiter->status == PL_OK)
+        *ret_result = waiter->result;
+    return waiter->status;
 }
 
 int
@@ -391,15 +432,8 @@ pl_wait_any(struct pl_client *client, const struct pl_id *ids, size_t count, int
                                    &waiter);
     if (status != PL_OK)
         return status;
-    status =
-        pl_connection_run(client, &waiter.done, timeout_ms < 0 ? -1 : timeout_ms + WAIT_GRACE_MS);
-    if (!waiter.done) {
-        pl_connection_forget(client, &waiter);
-        return status;
-    }
-    if (waiter.status == PL_OK)
-        *ret_result = waiter.result;
-    return waiter.status;
+    return await_result(client, &waiter, timeout_ms < 0 ? -1 : timeout_ms + WAIT_GRACE_MS,
+                        ret_result);
 }
 
 int
@@ -409,13 +443,30 @@ pl_wait(struct pl_client *client, struct pl_id id, int64_t timeout_ms,
     return pl_wait_any(client, &id, 1, timeout_ms, opts, ret_result);
 }
 
+static int
+run_at_once(struct pl_client *client, const struct pl_job_spec *spec, struct pl_result **ret_result)
+{
+    struct result_waiter waiter = {0};
+    int status;
+
+    if (client->dispatching)
+        return pl_client_fail(client, PL_E_INVALID, "no blocking call from inside a callback");
+    status = pl_run_async(client, spec, waiter_result, &waiter);
+    if (status != PL_OK)
+        return status;
+    return await_result(client, &waiter, -1, ret_result);
+}
+
 int
 pl_run(struct pl_client *client, const struct pl_job_spec *spec, int64_t timeout_ms,
        struct pl_ticket *ret_ticket, struct pl_result **ret_result)
 {
     struct pl_ticket ticket = PL_INIT(struct pl_ticket);
-    int status = pl_submit(client, spec, &ticket);
+    int status;
 
+    if (ret_ticket == NULL && timeout_ms < 0)
+        return run_at_once(client, spec, ret_result);
+    status = pl_submit(client, spec, &ticket);
     if (status != PL_OK)
         return status;
     if (ret_ticket != NULL)

@@ -445,6 +445,7 @@
     X(JOB_SUBMIT,        "job.submit",        req_job_submit,      rep_ticket,          E) \
     X(JOB_SUBMIT_MANY,   "job.submit_many",   req_job_submit_many, rep_job_submit_many, E) \
     X(JOB_WAIT,          "job.wait",          req_job_wait,        rep_outcome,         E) \
+    X(JOB_RUN,           "job.run",           req_job_submit,      rep_outcome,         E) \
     X(JOB_RESULT,        "job.result",        req_job_id,          rep_outcome,         E) \
     X(JOB_GET,           "job.get",           req_job_id,          rep_job,             E) \
     X(JOB_LIST,          "job.list",          req_job_list,        rep_job_list,        E) \

@@ -159,6 +159,7 @@ static pl_request_handler *const handlers[PL_METHOD_COUNT] = {
     [PL_METHOD_JOB_SUBMIT] = pl_request_submit,
     [PL_METHOD_JOB_SUBMIT_MANY] = pl_request_submit_many,
     [PL_METHOD_JOB_WAIT] = pl_request_wait,
+    [PL_METHOD_JOB_RUN] = pl_request_run,
     [PL_METHOD_JOB_RESULT] = pl_request_result,
     [PL_METHOD_JOB_GET] = pl_request_get,
     [PL_METHOD_JOB_LIST] = pl_request_list,

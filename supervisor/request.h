@@ -54,7 +54,7 @@ bool pl_request_job(struct pl_supervisor *sup, const struct pl_session *session,
 
 /* ---- handlers ---- */
 
-pl_request_handler pl_request_submit, pl_request_submit_many;
+pl_request_handler pl_request_submit, pl_request_submit_many, pl_request_run;
 pl_request_handler pl_request_wait, pl_request_result, pl_request_get, pl_request_list,
     pl_request_cancel, pl_request_explain, pl_request_hold, pl_request_release;
 pl_request_handler pl_request_follow, pl_request_unfollow;

@@ -97,6 +97,7 @@ wait_for(struct pl_supervisor *sup, struct wait *wait, const struct pl_uuid *id)
     }
     watch->request = wait->request->id;
     watch->with_result = wait->req->result;
+    watch->several = wait->req->ids.data != NULL;
     watch->on_timeout = wait->on_timeout;
     if (wait->req->timeout_ms > 0 && wait->req->timeout_ms < INT64_MAX / 4 / PL_NS_PER_MS)
         pl_watch_set_expiry(&sup->watches, watch, sup->now + wait->req->timeout_ms * PL_NS_PER_MS);

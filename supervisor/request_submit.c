@@ -327,11 +327,29 @@ own(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid 
                        id);
 }
 
-/* Return: true and *ret_ticket, or false and *error. */
+/* Before the step: its outcome may come in the same one. */
+static struct pl_watch *
+await(struct pl_supervisor *sup, const struct pl_request *request, const struct pl_uuid *id,
+      struct pl_rpc_error *error)
+{
+    struct pl_session *session = request->session;
+    struct pl_watch *watch = pl_watch_new(&sup->watches, &session->watches, PL_WATCH_WAIT,
+                                          pl_session_ref_of(session), id);
+    if (watch == NULL) {
+        pl_rpc_error_set(error, PL_E_NO_MEMORY, "no memory for another wait");
+        return NULL;
+    }
+    watch->request = request->id;
+    watch->with_result = true;
+    return watch;
+}
+
+/* @run: the request that the outcome answers, or NULL: the ticket does.
+ * Return: true and *ret_ticket, or false and *error. */
 static bool
 submit_one(struct pl_supervisor *sup, struct pl_session *session,
-           const struct pl_req_job_submit *req, struct pl_rep_ticket *ret_ticket,
-           struct pl_rpc_error *error)
+           const struct pl_req_job_submit *req, const struct pl_request *run,
+           struct pl_rep_ticket *ret_ticket, struct pl_rpc_error *error)
 {
     struct submit submit = {.req = req, .session = session};
     if (sup->phase != PL_SUP_SERVING) {
@@ -354,8 +372,12 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     if (durable &&
         pl_store_admit(sup, pl_record_bytes(facts.submit.len + req->payload.len), error) != PL_OK)
         return false;
+    struct pl_watch *watch = run != NULL ? await(sup, run, &submit.spec.id, error) : NULL;
+    if (run != NULL && watch == NULL)
+        return false;
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {
+        pl_watch_free(&sup->watches, watch);
         refusal(sup, &submit, error);
         return false;
     }
@@ -380,9 +402,23 @@ pl_request_submit(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_rep_ticket ticket;
     struct pl_rpc_error error;
     if (pl_req_job_submit_decode(request->params, &req, &error) == 0 &&
-        submit_one(sup, request->session, &req, &ticket, &error))
+        submit_one(sup, request->session, &req, NULL, &ticket, &error))
         pl_rep_ticket_encode(pl_reply_begin(sup, request), &ticket);
     else
+        pl_reply_error(sup, request, &error);
+}
+
+void
+pl_request_run(struct pl_supervisor *sup, const struct pl_request *request)
+{
+    struct pl_req_job_submit req;
+    struct pl_rep_ticket ticket;
+    struct pl_rpc_error error;
+    if (pl_req_job_submit_decode(request->params, &req, &error) != 0)
+        pl_reply_error(sup, request, &error);
+    else if (req.dry_run)
+        pl_reply_fail(sup, request, PL_E_INVALID, "what is not run has no outcome: no 'dry_run'");
+    else if (!submit_one(sup, request->session, &req, request, &ticket, &error))
         pl_reply_error(sup, request, &error);
 }
 
@@ -397,7 +433,7 @@ put_result(struct pl_supervisor *sup, const struct pl_request *request, struct p
     struct pl_rep_ticket ticket;
     struct pl_rpc_error error;
     if (pl_req_job_submit_decode(raw, &req, &error) == 0 &&
-        submit_one(sup, request->session, &req, &ticket, &error))
+        submit_one(sup, request->session, &req, NULL, &ticket, &error))
         pl_rep_ticket_encode(&results, &ticket);
     else
         pl_rpc_error_encode(&results, &error);

@@ -94,8 +94,14 @@ pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl
         pl_gate_close(sup, session, gate);
         pl_rpc_put_reply(&session->out, request);
         pl_outcome_encode(&session->out, id, result, with_result);
-        pl_wait_drop(sup, session, request);
-        watch = pl_watch_first(&sup->watches, id); /* the chain changed */
+        if (watch->several) {
+            pl_wait_drop(sup, session, request);
+            watch = pl_watch_first(&sup->watches, id); /* the chain changed */
+            continue;
+        }
+        struct pl_watch *next = pl_watch_next(watch);
+        pl_watch_free(&sup->watches, watch);
+        watch = next;
     }
 }
 

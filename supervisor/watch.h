@@ -36,6 +36,7 @@ struct pl_watch {
      * the others go. */
     uint32_t request;
     bool with_result;
+    bool several; /* one of several of its request */
     enum pl_on_timeout on_timeout;
     pl_time expires; /* monotonic; 0: never */
     /* FOLLOW and EVENTS */

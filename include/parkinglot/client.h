@@ -228,7 +228,8 @@ PL_API PL_CHECKED int pl_wait_any(struct pl_client *client, const struct pl_id *
 PL_API PL_CHECKED int pl_fetch_result(struct pl_client *client, struct pl_id id,
                                       struct pl_result **ret_result);
 
-/* Submit and wait. ret_ticket may be NULL; it is set as soon as the job is accepted. */
+/* Submit and wait. ret_ticket may be NULL; it is set as soon as the job is accepted. Without it,
+ * and without a time-out, it is one request instead of two. */
 PL_API PL_CHECKED int pl_run(struct pl_client *client, const struct pl_job_spec *spec,
                              int64_t timeout_ms, struct pl_ticket *ret_ticket,
                              struct pl_result **ret_result);
@@ -419,6 +420,9 @@ typedef void pl_reply_fn(void *user, int status, struct pl_reply *reply);    /* 
 /* PL_E_AGAIN: max_inflight requests are open, or too much waits to be sent: process first. */
 PL_API PL_CHECKED int pl_submit_async(struct pl_client *client, const struct pl_job_spec *spec,
                                       pl_ticket_fn *done, void *user);
+/* Submit and outcome in one request: the job's id is in the result, and known no earlier. */
+PL_API PL_CHECKED int pl_run_async(struct pl_client *client, const struct pl_job_spec *spec,
+                                   pl_result_fn *done, void *user);
 PL_API PL_CHECKED int pl_wait_async(struct pl_client *client, struct pl_id id, int64_t timeout_ms,
                                     const struct pl_wait_opts *opts, pl_result_fn *done,
                                     void *user);

@@ -18,15 +18,26 @@ class Peer:
         self.socket.settimeout(lib.LIMIT)
         self.socket.connect(str(path))
         self.unpacker = msgpack.Unpacker(raw=False)
+        self.replies = {}
         self.id = 0
 
     def call(self, method, **params):
+        return self.reply(self.send(method, **params))
+
+    def send(self, method, **params):
         self.id += 1
         self.socket.sendall(msgpack.packb([0, self.id, method, [params]], use_bin_type=True))
+        return self.id
+
+    def reply(self, request):
         while True:
+            if request in self.replies:
+                return self.replies.pop(request)
             for message in self.unpacker:
-                if message[0] == 1 and message[1] == self.id:
-                    return message[2], message[3]
+                if message[0] == 1:
+                    self.replies[message[1]] = message[2], message[3]
+            if request in self.replies:
+                continue
             data = self.socket.recv(65536)
             if not data:
                 raise AssertionError('the supervisor hung up')
@@ -50,6 +61,47 @@ class Protocol(lib.Test):
         error, outcome = self.peer.call('job.wait', id=ticket['id'], result=True)
         self.assertIsNone(error)
         self.assertEqual((outcome['outcome'], outcome['result']), (1, b'\x00hi'))
+
+    def test_run_is_answered_by_the_outcome(self):
+        self.peer.call('hello', proto=1)
+        error, outcome = self.peer.call('job.run', pool='quick', type='echo', payload=b'\x00hi')
+        self.assertIsNone(error)
+        self.assertEqual((outcome['outcome'], outcome['result']), (1, b'\x00hi'))
+        self.assertEqual(self.peer.call('job.result', id=outcome['id'])[1], outcome)
+
+    def test_run_ends_with_its_job(self):
+        self.peer.call('hello', proto=1)
+        request = self.peer.send('job.run', pool='quick', type='echo', hold=True)
+        held = lib.until('the job is there', lambda: self.peer.call('job.list', pool='quick')[1]['jobs'])
+        self.assertEqual(len(held), 1)
+        self.assertIsNone(self.peer.call('job.cancel', id=held[0]['id'])[0])
+        error, outcome = self.peer.reply(request)
+        self.assertIsNone(error)
+        self.assertEqual((outcome['id'], outcome['outcome']), (held[0]['id'], 5))
+
+    def test_run_that_is_refused(self):
+        self.peer.call('hello', proto=1)
+        error, result = self.peer.call('job.run', pool='quick', type='no such')
+        self.assertIsNone(result)
+        self.assertEqual(error[0], self.peer.call('job.submit', pool='quick', type='no such')[0][0])
+        error, result = self.peer.call('job.run', pool='quick', type='echo', dry_run=True)
+        self.assertIsNone(result)
+        self.assertIn('dry_run', error[1])
+        self.assertEqual(self.peer.call('job.list')[1]['jobs'], [])
+
+    def test_one_end_answers_many_waits(self):
+        self.peer.call('hello', proto=1)
+        ids = [self.peer.call('job.submit', pool='quick', type='echo', hold=True)[1]['id']
+               for _ in range(2)]
+        waits = [self.peer.send('job.wait', id=ids[0]), self.peer.send('job.wait', ids=ids),
+                 self.peer.send('job.wait', ids=[ids[0], ids[0]]), self.peer.send('job.wait', id=ids[0])]
+        self.assertIsNone(self.peer.call('job.release', id=ids[0])[0])
+        for wait in waits:
+            error, outcome = self.peer.reply(wait)
+            self.assertIsNone(error)
+            self.assertEqual(outcome['id'], ids[0])
+        self.assertIsNone(self.peer.call('job.cancel', id=ids[1])[0])
+        self.assertEqual(self.peer.replies, {})
 
     def test_errors_have_three_parts(self):
         self.peer.call('hello', proto=1)
