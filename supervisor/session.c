@@ -12,8 +12,15 @@
 #include "supervisor/supervisor.h"
 #include "util/log.h"
 
-/* One read; also the least a session's buffer grows by. */
-#define READ_BYTES (64u << 10)
+/* One read of whole messages; one of a message that is longer. */
+#define READ_BYTES      (256u << 10)
+#define READ_LONG_BYTES (1u << 20)
+
+/* What a session's output buffer may keep when it is empty. */
+#define KEEP_BYTES (64u << 10)
+
+/* Where reads go; handled, or copied to its session, before the next one. */
+static uint8_t shared[READ_BYTES];
 
 /* Reads of one session in one turn, so that a firehose does not starve the others. */
 #define READS_PER_TURN 4
@@ -78,8 +85,7 @@ close_session(struct pl_supervisor *sup, struct pl_session *session)
     (void)pl_loop_remove(sup->loop, session->fd);
     close(session->fd);
     session->fd = -1;
-    free(session->in.data);
-    memset(&session->in, 0, sizeof(session->in));
+    pl_buf_deinit(&session->in);
     pl_mp_writer_deinit(&session->out);
     sup->session_count--;
     sup->free_sessions[sup->free_session_count++] = session->index;
@@ -178,30 +184,6 @@ pl_session_accept(struct pl_supervisor *sup)
     }
 }
 
-/* Room for one more read behind the bytes that are there. */
-static bool
-make_room(struct pl_session *session)
-{
-    if (session->in.start > 0 && (session->in.start == session->in.len ||
-                                  session->in.capacity - session->in.len < READ_BYTES)) {
-        memmove(session->in.data, session->in.data + session->in.start,
-                session->in.len - session->in.start);
-        session->in.len -= session->in.start;
-        session->in.start = 0;
-    }
-    if (session->in.capacity - session->in.len >= READ_BYTES)
-        return true;
-    size_t capacity = session->in.capacity * 2;
-    if (capacity < session->in.len + READ_BYTES)
-        capacity = session->in.len + READ_BYTES;
-    uint8_t *data = realloc(session->in.data, capacity);
-    if (data == NULL)
-        return false;
-    session->in.data = data;
-    session->in.capacity = capacity;
-    return true;
-}
-
 /* What cannot be understood ends the connection: nothing after it can be trusted to be a message.
  */
 static void
@@ -220,70 +202,97 @@ refuse_peer(struct pl_supervisor *sup, struct pl_session *session, int outcome)
     pl_session_touch(sup, session);
 }
 
-/* Handles the whole messages that are there. */
-static void
-drain_input(struct pl_supervisor *sup, struct pl_session *session)
+static bool
+takes_requests(const struct pl_session *session)
 {
-    while (!session->closing && !session->dead && session->in.start < session->in.len) {
-        if (pl_session_backlog(session) > PL_SESSION_OUT_SOFT)
-            return; /* the rest waits until the client has read */
-        size_t bytes;
-        int outcome = pl_rpc_scan(&session->scanner, session->in.data + session->in.start,
-                                  session->in.len - session->in.start, sup->max_msg, &bytes);
-        if (outcome == PL_MP_E_MORE)
-            return;
-        if (outcome != PL_MP_OK) {
-            refuse_peer(sup, session, outcome);
-            return;
-        }
-        struct pl_str raw = {.data = (const char *)session->in.data + session->in.start,
-                             .len = bytes};
-        struct pl_rpc_message message;
-        outcome = pl_rpc_parts(raw, &message);
-        if (outcome != PL_MP_OK) {
-            refuse_peer(sup, session, outcome);
-            return;
-        }
-        session->in.start += bytes;
-        pl_request_handle(sup, session, &message);
-    }
+    /* Beyond the soft limit the rest waits until the client has read. */
+    return !session->closing && !session->dead &&
+           pl_session_backlog(session) <= PL_SESSION_OUT_SOFT;
 }
 
-static void
-release_idle_buffer(struct pl_session *session)
+/* Handles the whole messages at @data. Return: how many bytes they were. */
+static size_t
+handle_messages(struct pl_supervisor *sup, struct pl_session *session, const uint8_t *data,
+                size_t len)
 {
-    if (session->in.start == session->in.len) {
-        session->in.start = session->in.len = 0;
-        if (session->in.capacity > READ_BYTES) {
-            free(session->in.data);
-            session->in.data = NULL;
-            session->in.capacity = 0;
+    size_t at = 0;
+    while (at < len && takes_requests(session)) {
+        size_t bytes;
+        int outcome = pl_rpc_scan(&session->scanner, data + at, len - at, sup->max_msg, &bytes);
+        if (outcome == PL_MP_E_MORE)
+            break;
+        struct pl_rpc_message message;
+        if (outcome == PL_MP_OK)
+            outcome = pl_rpc_parts((struct pl_str){(const char *)data + at, bytes}, &message);
+        if (outcome != PL_MP_OK) {
+            refuse_peer(sup, session, outcome);
+            break;
         }
+        at += bytes;
+        pl_request_handle(sup, session, &message);
     }
+    return at;
+}
+
+/* What is kept with the session. */
+static void
+handle_kept(struct pl_supervisor *sup, struct pl_session *session)
+{
+    size_t len = pl_buf_len(&session->in);
+    if (len == 0)
+        return;
+    pl_buf_consume(&session->in, handle_messages(sup, session, pl_buf_at(&session->in), len));
+    if (pl_buf_len(&session->in) == 0)
+        pl_buf_deinit(&session->in);
+}
+
+/* Reads behind what is kept; a long message is read in long pieces. */
+static ssize_t
+read_kept(struct pl_session *session, size_t *ret_room)
+{
+    size_t room = pl_rpc_scan_wants(&session->scanner, pl_buf_len(&session->in));
+    room = room < READ_BYTES ? READ_BYTES : room > READ_LONG_BYTES ? READ_LONG_BYTES : room;
+    uint8_t *at;
+    if (pl_buf_reserve(&session->in, room, &at) < 0) {
+        errno = ENOMEM;
+        return -1;
+    }
+    ssize_t got = recv(session->fd, at, room, MSG_DONTWAIT);
+    if (got > 0)
+        pl_buf_commit(&session->in, (size_t)got);
+    *ret_room = room;
+    return got;
+}
+
+/* Return: whether there may be more. */
+static bool
+read_once(struct pl_supervisor *sup, struct pl_session *session)
+{
+    size_t room = sizeof(shared);
+    bool kept = pl_buf_len(&session->in) > 0;
+    ssize_t got =
+        kept ? read_kept(session, &room) : recv(session->fd, shared, sizeof(shared), MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (got <= 0) {
+        session->dead = true; /* gone: nobody will read a reply */
+        return false;
+    }
+    if (kept) {
+        handle_kept(sup, session);
+    } else {
+        size_t handled = handle_messages(sup, session, shared, (size_t)got);
+        if (pl_buf_append(&session->in, shared + handled, (size_t)got - handled) < 0)
+            session->dead = true;
+    }
+    return (size_t)got == room && takes_requests(session);
 }
 
 static void
 read_session(struct pl_supervisor *sup, struct pl_session *session)
 {
-    for (int i = 0; i < READS_PER_TURN && !session->closing && !session->dead; i++) {
-        if (!make_room(session)) {
-            session->dead = true;
-            break;
-        }
-        size_t room = session->in.capacity - session->in.len;
-        ssize_t got = recv(session->fd, session->in.data + session->in.len, room, MSG_DONTWAIT);
-        if (got < 0 && (errno == EAGAIN || errno == EINTR))
-            break;
-        if (got <= 0) {
-            session->dead = true; /* gone: nobody will read a reply */
-            break;
-        }
-        session->in.len += (size_t)got;
-        drain_input(sup, session);
-        if ((size_t)got < room || pl_session_backlog(session) > PL_SESSION_OUT_SOFT)
-            break;
-    }
-    release_idle_buffer(session);
+    for (int i = 0; i < READS_PER_TURN && read_once(sup, session); i++)
+        ;
 }
 
 void
@@ -317,7 +326,7 @@ send_output(struct pl_supervisor *sup, struct pl_session *session)
         return;
     session->out_sent = 0;
     pl_gate_rewind(session);
-    if (session->out.capacity > READ_BYTES)
+    if (session->out.capacity > KEEP_BYTES)
         pl_mp_writer_deinit(&session->out);
     else
         pl_mp_writer_reset(&session->out);
@@ -346,8 +355,7 @@ flush_session(struct pl_supervisor *sup, struct pl_session *session)
             session->out_sent < pl_gate_open_bytes(sup, session));
     if (was_paused && !session->paused) {
         /* Requests that lay in the buffer while the client did not read. */
-        drain_input(sup, session);
-        release_idle_buffer(session);
+        handle_kept(sup, session);
     }
 }
 

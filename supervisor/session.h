@@ -3,7 +3,8 @@
  *
  * A client may be hostile or slow. Input is bounded by max_msg and charged as bytes arrive; output
  * that a client does not read stops the reading of its requests at PL_SESSION_OUT_SOFT and ends
- * the connection at PL_SESSION_OUT_HARD. An idle session holds no buffers.
+ * the connection at PL_SESSION_OUT_HARD. Reads go to one buffer that all sessions share; only what
+ * is no whole message yet is kept with its session, so an idle session holds no input.
  */
 #ifndef PL_SUPERVISOR_SESSION_H
 #define PL_SUPERVISOR_SESSION_H
@@ -15,6 +16,7 @@
 #include "proto/rpc.h"
 #include "supervisor/gate.h"
 #include "supervisor/users.h"
+#include "util/buf.h"
 
 #define PL_SESSION_OUT_SOFT (1u << 20)
 #define PL_SESSION_OUT_HARD (64u << 20)
@@ -41,10 +43,7 @@ struct pl_session {
     pid_t pid;
     bool admin;
     char tenant[PL_USER_NAME_BYTES];
-    struct {
-        uint8_t *data;
-        size_t start, len, capacity;
-    } in;
+    struct pl_buf in; /* bytes read and not handled: part of a message, or all when paused */
     struct pl_rpc_scanner scanner;
     struct pl_mp_writer out;
     size_t out_sent;          /* bytes of out that the kernel has */
