@@ -92,6 +92,14 @@ static const struct pl_tlv_field note_table[] = {
     NOTE(8, U32, outcome),
     NOTE(9, U32, by_uid),
     NOTE(10, U32, flags),
+    NOTE(11, U32, device_mask[0]),
+    NOTE(12, U32, device_mask[1]),
+    NOTE(13, U32, device_mask[2]),
+    NOTE(14, U32, device_mask[3]),
+    NOTE(15, U32, device_mask[4]),
+    NOTE(16, U32, device_mask[5]),
+    NOTE(17, U32, device_mask[6]),
+    NOTE(18, U32, device_mask[7]),
 };
 
 void

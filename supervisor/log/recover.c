@@ -28,10 +28,11 @@ struct facts {
     struct pl_uuid id;
     uint64_t submit_location;
     uint64_t finish_location;
+    uint64_t start_location;
     struct pl_facts known;
 };
 _Static_assert(sizeof(struct pl_recovered_job) <= sizeof(struct facts), "compacted in place");
-_Static_assert(sizeof(struct facts) <= 144, "see recover.h");
+_Static_assert(sizeof(struct facts) <= 152, "see recover.h");
 
 struct state {
     struct facts *facts;
@@ -123,6 +124,9 @@ apply(struct state *s, const struct pl_record_view *view, uint64_t location)
         note_location(outcome, location, &f->submit_location);
     if (view->head.type == PL_RECORD_FINISH)
         note_location(outcome, location, &f->finish_location);
+    if (view->head.type == PL_RECORD_START)
+        note_location(outcome == PL_FACTS_UNREAD ? PL_FACTS_NEW : outcome, location,
+                      &f->start_location);
     return 0;
 }
 
@@ -320,6 +324,7 @@ decide_live(const struct facts *f, const struct pl_job_spec *spec, struct pl_rec
     job->attempts = now.attempts;
     job->crashes = now.crashes;
     job->state = now.state;
+    job->start_location = now.state == PL_JOB_RUNNING ? f->start_location : 0;
     job->cancel_outcome = now.cancel_outcome;
     job->front = now.front;
 }

@@ -17,7 +17,7 @@
  * at a time, the CRC seed keeps a client's bytes from being taken for a record missing    - the
  * newest chunk names a chunk that is not among the images
  *
- * Memory: 144 bytes for each distinct job in the images, at most as much again while the table
+ * Memory: 152 bytes for each distinct job in the images, at most as much again while the table
  * grows, and 8 of index; afterwards only what is returned. It is bounded by the log: a job without
  * a record takes nothing.
  */
@@ -43,6 +43,7 @@ struct pl_recovered_job {
     uint64_t submit_lsn;        /* arrival number; 0: SUBMIT is gone (the FINISH tells it) */
     uint64_t finish_lsn;        /* order of outcomes */
     uint64_t start_lsn;         /* of the last START; 0: never started */
+    uint64_t start_location;    /* RUNNING: of that START */
     pl_time not_before_boot_ns; /* of the last RETRY, or run_at; 0: none */
     pl_wall not_before_wall_ms;
     uint32_t attempts; /* number of the last attempt that counts */
