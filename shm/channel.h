@@ -279,6 +279,17 @@ int pl_channel_read_last_words(const struct pl_channel *channel, struct pl_last_
 int pl_channel_read_current(const struct pl_channel *channel, uint32_t slot,
                             struct pl_current_job *ret_job);
 
+/* --- for a supervisor that takes over (channel_adopt.c) --- */
+
+/* A walk over the dispatches that the worker has not given back: peek and skip, never release. Read
+ * before the slots: a job that is in neither was never published. Return: as consumer_attach. */
+int pl_channel_pending_begin(const struct pl_channel *channel, struct pl_ring_consumer *ret_walk);
+
+/* The slot's stop word as it stands; *ret_generation 0: none was ever written. */
+enum pl_stop_reason pl_channel_stop_word(const struct pl_channel *channel, uint32_t slot,
+                                         uint32_t *ret_generation);
+uint64_t pl_channel_own_control(const struct pl_channel *channel);
+
 /* --- worker's side ---------------------------------------------------------------------------- */
 
 /* "I wait for room in the report ring": pl_bell_prepare() it, try to add once more, then wait for

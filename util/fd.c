@@ -264,9 +264,9 @@ take_descriptors(struct msghdr *message, int *ret_fds, size_t fd_room)
     return came;
 }
 
-ssize_t
-pl_fd_receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
-              size_t *ret_fd_count)
+static ssize_t
+receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
+        size_t *ret_fd_count, int flags)
 {
     union control control;
     struct iovec part = {.iov_base = ret_data, .iov_len = bytes};
@@ -278,7 +278,7 @@ pl_fd_receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_
     ssize_t n;
 
     do {
-        n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT | flags);
     } while (n < 0 && errno == EINTR);
     if (n < 0)
         return -errno;
@@ -290,4 +290,18 @@ pl_fd_receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_
     }
     *ret_fd_count = came;
     return n;
+}
+
+ssize_t
+pl_fd_receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
+              size_t *ret_fd_count)
+{
+    return receive(socket, ret_data, bytes, ret_fds, fd_room, ret_fd_count, 0);
+}
+
+ssize_t
+pl_fd_peek(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
+           size_t *ret_fd_count)
+{
+    return receive(socket, ret_data, bytes, ret_fds, fd_room, ret_fd_count, MSG_PEEK);
 }

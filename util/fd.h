@@ -69,4 +69,9 @@ ssize_t pl_fd_send(int socket, const void *data, size_t bytes, const int *fds, s
 ssize_t pl_fd_receive(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
                       size_t *ret_fd_count);
 
+/* The same, and the message stays: a later receive gives it, with its own copies of the
+ * descriptors, again. */
+ssize_t pl_fd_peek(int socket, void *ret_data, size_t bytes, int *ret_fds, size_t fd_room,
+                   size_t *ret_fd_count);
+
 #endif
