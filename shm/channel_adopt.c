@@ -15,9 +15,13 @@ pl_channel_pending_begin(const struct pl_channel *channel, struct pl_ring_consum
     const struct pl_s2w_control *mine = (const void *)(channel->own + CONTROL_OFFSET);
     const struct pl_w2s_control *theirs = (const void *)(channel->peer + CONTROL_OFFSET);
     /* The consumer's half is the worker's: read here, and never released to. */
-    return pl_ring_consumer_attach(
+    int outcome = pl_ring_consumer_attach(
         ret_walk, &mine->dispatch, (struct pl_ring_in *)(uintptr_t)&theirs->dispatch,
         channel->own + channel->layout.s2w_dispatch, channel->params.dispatch_ring_bytes);
+    /* acquire, behind the load of the worker's head: the slots that are read next have every job
+     * that lies before it; pairs with the worker's pl_ring_release() */
+    atomic_thread_fence(memory_order_acquire);
+    return outcome;
 }
 
 enum pl_stop_reason

@@ -1,6 +1,6 @@
 /*
- * The supervisor's end of a worker's channel: made before the worker is spawned, gone when its tree
- * is gone.
+ * The supervisor's end of a worker's channel: made before the worker is spawned, or taken over with
+ * a worker that outlived an earlier supervisor; gone when its tree is gone.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,9 +22,9 @@ pl_run_clear(struct pl_worker *worker, struct pl_run *run)
         worker->busy--;
     if (run->dispatch_waits)
         worker->waiting--;
-    pl_buf_deinit(&run->stream);
     free(run->log_tail);
-    *run = (struct pl_run){.job = PL_REF_NULL, .generation = run->generation};
+    *run =
+        (struct pl_run){.job = PL_REF_NULL, .generation = run->generation, .stream = run->stream};
 }
 
 static int
@@ -78,6 +78,57 @@ make_bells(struct pl_worker *worker)
     return 0;
 }
 
+/* Serves it: watched, and fenced with our epoch. */
+static int
+take_up(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    int rc = pl_loop_add(sup->loop, worker->bell_sup_fd, PL_WATCH_BELL,
+                         pl_token(PL_TOKEN_WORKER_BELL, worker->index));
+    if (rc == 0)
+        rc = pl_loop_add(sup->loop, worker->sock_fd, PL_WATCH_READ,
+                         pl_token(PL_TOKEN_WORKER_SOCKET, worker->index));
+    if (rc < 0)
+        return rc;
+    worker->attached = true;
+    worker->next_memfd_key = sup->epoch << 32; /* of no body that an earlier supervisor sent */
+    pl_channel_set_epoch(&worker->channel, sup->epoch);
+    pl_channel_supervisor_beat(&worker->channel, sup->now);
+    return 0;
+}
+
+static int
+make_runs(struct pl_worker *worker)
+{
+    worker->runs = calloc(worker->slot_count, sizeof(*worker->runs));
+    if (worker->runs == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < worker->slot_count; i++)
+        worker->runs[i].job = PL_REF_NULL;
+    return 0;
+}
+
+int
+pl_worker_channel_adopt(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    int rc = pl_map_open(worker->s2w_fd, true, &worker->s2w);
+    if (rc == 0)
+        rc = pl_map_open(worker->w2s_ro_fd, false, &worker->w2s);
+    if (rc == 0 &&
+        pl_channel_attach_supervisor(worker->s2w.base, worker->s2w.bytes, worker->w2s.base,
+                                     worker->w2s.bytes, &worker->channel) != PL_CHANNEL_OK)
+        rc = -EPROTO;
+    if (rc == 0 &&
+        (worker->channel.worker != worker->index || worker->channel.worker_gen != worker->gen ||
+         worker->channel.params.slot_count > PL_WORKER_SLOTS_MAX))
+        rc = -EPROTO;
+    /* Without a channel its jobs are still accounted for, in as many slots as there can be. */
+    worker->slot_count = rc == 0 ? worker->channel.params.slot_count : PL_WORKER_SLOTS_MAX;
+    int made = make_runs(worker);
+    if (rc == 0 && made == 0)
+        rc = take_up(sup, worker);
+    return made < 0 ? made : rc;
+}
+
 int
 pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -88,30 +139,16 @@ pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
     /* The whole metadata of a job has to fit into one record, half of the ring. */
     if (params.dispatch_ring_bytes < 4 * PL_JOB_FIXED_MAX)
         params.dispatch_ring_bytes = 4 * PL_JOB_FIXED_MAX;
-    worker->runs = calloc(worker->slot_count, sizeof(*worker->runs));
-    if (worker->runs == NULL)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < worker->slot_count; i++)
-        worker->runs[i].job = PL_REF_NULL;
-    int rc = make_segments(worker, &params);
+    int rc = make_runs(worker);
+    if (rc == 0)
+        rc = make_segments(worker, &params);
     if (rc == 0)
         rc = make_bells(worker);
     if (rc == 0 &&
         pl_channel_attach_supervisor(worker->s2w.base, worker->s2w.bytes, worker->w2s.base,
                                      worker->w2s.bytes, &worker->channel) != PL_CHANNEL_OK)
         rc = -EINVAL;
-    if (rc == 0)
-        rc = pl_loop_add(sup->loop, worker->bell_sup_fd, PL_WATCH_BELL,
-                         pl_token(PL_TOKEN_WORKER_BELL, worker->index));
-    if (rc == 0)
-        rc = pl_loop_add(sup->loop, worker->sock_fd, PL_WATCH_READ,
-                         pl_token(PL_TOKEN_WORKER_SOCKET, worker->index));
-    if (rc < 0)
-        return rc; /* the caller closes: close takes what there is */
-    worker->attached = true;
-    pl_channel_set_epoch(&worker->channel, sup->epoch);
-    pl_channel_supervisor_beat(&worker->channel, sup->now);
-    return 0;
+    return rc < 0 ? rc : take_up(sup, worker); /* the caller closes: close takes what there is */
 }
 
 void
@@ -125,8 +162,10 @@ pl_worker_channel_close(struct pl_supervisor *sup, struct pl_worker *worker)
         worker->attached = false;
     }
     if (worker->runs != NULL)
-        for (uint32_t i = 0; i < worker->slot_count; i++)
+        for (uint32_t i = 0; i < worker->slot_count; i++) {
+            pl_stream_close(sup, worker, i);
             pl_run_clear(worker, &worker->runs[i]);
+        }
     free(worker->runs);
     worker->runs = NULL;
     pl_map_close(&worker->s2w);

@@ -347,6 +347,23 @@ apply_group(struct pl_supervisor *sup, const struct pl_config *config, uint32_t 
         pl_log(PL_LOG_ERROR, "plugin not found", PL_F_STR("error", err.text));
 }
 
+uint32_t
+pl_configure_closed_group(struct pl_supervisor *sup, uint32_t pool, struct pl_str name)
+{
+    memset(&group_config, 0, sizeof(group_config));
+    snprintf(group_config.name, sizeof(group_config.name), "%.*s", (int)name.len, name.data);
+    group_config.pool = pool;
+    group_config.handle_count = 1;
+    copy_name(group_config.handle[0], "\n"); /* no type of a job */
+    struct pl_event event = {.kind = PL_EV_CONFIG_GROUP, .group = &group_config};
+    if (pl_step(sup, &event) != PL_CORE_OK)
+        return PL_INDEX_NONE;
+    uint32_t index = sup->reply.index;
+    grow_groups(sup, index);
+    sup->groups[index] = (struct pl_group){.pool = pool, .index = index};
+    return index;
+}
+
 static void
 apply_pool(struct pl_supervisor *sup, const struct pl_config *config,
            const struct pl_config_pool *pool)

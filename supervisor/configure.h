@@ -21,6 +21,10 @@ int pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, stru
 int pl_configure_pool(struct pl_supervisor *sup, const struct pl_pool_config *pool);
 int pl_configure_lane(struct pl_supervisor *sup, const struct pl_lane_config *lane);
 
+/* A group that the configuration no longer has, for workers of it that still live: it takes no job,
+ * and has no settings. Return: its index, or PL_INDEX_NONE. */
+uint32_t pl_configure_closed_group(struct pl_supervisor *sup, uint32_t pool, struct pl_str name);
+
 /* Reads the file again and applies it. @request NULL: a signal asked. */
 struct pl_request;
 void pl_configure_reload(struct pl_supervisor *sup, const struct pl_request *request);

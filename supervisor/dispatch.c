@@ -212,7 +212,10 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     PL_ASSERT(view != NULL && run->job.gen == 0);
     struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
                                .worker_gen = worker->gen,
-                               .slot = action->slot};
+                               .slot = action->slot,
+                               .flags = (view->flags & PL_SPEC_SOLO) != 0 ? PL_NOTE_ALONE : 0};
+    _Static_assert(sizeof(note.device_mask) == sizeof(action->device_mask), "an entry, a mask");
+    memcpy(note.device_mask, action->device_mask, sizeof(note.device_mask));
     uint64_t start =
         pl_log_note(sup, PL_RECORD_START, &view->id, view->body, action->attempt, &note);
     run->start = pl_memlog_last_location(sup->log);

@@ -63,11 +63,10 @@ first_follower(struct pl_watch *watch)
          watch != NULL; watch = first_follower(pl_watch_next(watch)))
 
 void
-pl_follow_stream(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl_buf *stream)
+pl_follow_stream(struct pl_supervisor *sup, const struct pl_uuid *id, struct pl_str stream)
 {
-    struct pl_str bytes = {(const char *)pl_buf_at(stream), pl_buf_len(stream)};
     FOR_EACH_FOLLOWER(watch, sup, id)
-    send_stream(sup, watch, bytes);
+    send_stream(sup, watch, stream);
 }
 
 void
@@ -181,9 +180,7 @@ catch_up(struct pl_supervisor *sup, struct pl_watch *watch)
         pl_core_job_view(&sup->core, ref, &view) == PL_CORE_OK && view.state != PL_JOB_ENDED) {
         const struct pl_run *run = run_of(sup, &view);
         if (run != NULL)
-            send_stream(
-                sup, watch,
-                (struct pl_str){(const char *)pl_buf_at(&run->stream), pl_buf_len(&run->stream)});
+            send_stream(sup, watch, pl_stream_bytes(&run->stream));
         return;
     }
     static struct pl_job_result result;

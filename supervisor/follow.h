@@ -10,10 +10,8 @@
 
 #include "record/job.h"
 #include "supervisor/supervisor.h"
-#include "util/buf.h"
 
-void pl_follow_stream(struct pl_supervisor *sup, const struct pl_uuid *id,
-                      const struct pl_buf *stream);
+void pl_follow_stream(struct pl_supervisor *sup, const struct pl_uuid *id, struct pl_str stream);
 void pl_follow_progress(struct pl_supervisor *sup, const struct pl_uuid *id, int32_t permille,
                         struct pl_str note);
 void pl_follow_log(struct pl_supervisor *sup, const struct pl_uuid *id, uint32_t level,

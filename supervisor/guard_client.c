@@ -26,6 +26,7 @@ struct pl_guard_client {
         struct pl_guard_fd fd_is;
         struct pl_guard_worker worker;
         struct pl_guard_hold hold;
+        struct pl_guard_worker_is is;
     } in;
 };
 
@@ -172,6 +173,12 @@ pl_guard_client_kill_tree(struct pl_guard_client *client, uint32_t worker, uint3
 }
 
 int
+pl_guard_client_forget(struct pl_guard_client *client, uint32_t worker, uint32_t gen)
+{
+    return post_worker(client, PL_GUARD_FORGET, worker, gen, 0);
+}
+
+int
 pl_guard_client_hold(struct pl_guard_client *client, uint64_t key, uint32_t gen, int fd)
 {
     struct pl_guard_hold message = {.key = key, .gen = gen};
@@ -248,7 +255,11 @@ build_spawn(const struct pl_guard_launch *launch, struct pl_buf *buf)
                                   .group_count = launch->group_count,
                                   .rlimit_count = launch->rlimit_count};
     size_t text_start;
-    int r = pl_buf_append(buf, &head, sizeof(head));
+    int r;
+
+    if (launch->memo != NULL)
+        memcpy(head.memo, launch->memo, sizeof(head.memo));
+    r = pl_buf_append(buf, &head, sizeof(head));
 
     if (r == 0)
         r = pl_buf_append(buf, launch->groups, launch->group_count * sizeof(uint32_t));
@@ -292,7 +303,9 @@ pl_guard_client_spawn(struct pl_guard_client *client, const struct pl_guard_laun
 static bool
 shape_of(uint32_t kind, size_t *ret_bytes, size_t *ret_fds)
 {
-    *ret_fds = kind == PL_GUARD_FD_IS || kind == PL_GUARD_SPAWNED ? 1 : 0;
+    *ret_fds = kind == PL_GUARD_FD_IS || kind == PL_GUARD_SPAWNED ? 1
+               : kind == PL_GUARD_WORKER_IS                       ? PL_GUARD_ADOPT_FDS
+                                                                  : 0;
     switch (kind) {
     case PL_GUARD_WELCOME:
         *ret_bytes = sizeof(struct pl_guard_welcome);
@@ -314,6 +327,9 @@ shape_of(uint32_t kind, size_t *ret_bytes, size_t *ret_fds)
     case PL_GUARD_HOLD_FAILED:
         *ret_bytes = sizeof(struct pl_guard_hold);
         return true;
+    case PL_GUARD_WORKER_IS:
+        *ret_bytes = sizeof(struct pl_guard_worker_is);
+        return true;
     default:
         return false;
     }
@@ -323,8 +339,9 @@ int
 pl_guard_client_receive(struct pl_guard_client *client, struct pl_guard_message *ret_message)
 {
     size_t fd_count = 0, want_bytes, want_fds;
-    int fd = -1;
-    ssize_t n = pl_fd_receive(client->fd, &client->in, sizeof(client->in), &fd, 1, &fd_count);
+    int fds[PL_GUARD_ADOPT_FDS];
+    ssize_t n = pl_fd_receive(client->fd, &client->in, sizeof(client->in), fds, PL_GUARD_ADOPT_FDS,
+                              &fd_count);
 
     if (n == -EAGAIN)
         return 0;
@@ -335,12 +352,14 @@ pl_guard_client_receive(struct pl_guard_client *client, struct pl_guard_message 
     if ((size_t)n < sizeof(struct pl_guard_head) || client->in.head.bytes != (size_t)n ||
         !shape_of(client->in.head.kind, &want_bytes, &want_fds) || (size_t)n != want_bytes ||
         fd_count != want_fds) {
-        if (fd_count > 0)
-            close(fd);
+        for (size_t i = 0; i < fd_count; i++)
+            close(fds[i]);
         return -EPROTO;
     }
     *ret_message = (struct pl_guard_message){.kind = (enum pl_guard_kind)client->in.head.kind,
-                                             .fd = fd_count > 0 ? fd : -1};
+                                             .fd = fd_count == 1 ? fds[0] : -1};
+    for (size_t i = 0; i < PL_GUARD_ADOPT_FDS; i++)
+        ret_message->fds[i] = fd_count == PL_GUARD_ADOPT_FDS ? fds[i] : -1;
     memcpy(&ret_message->u, &client->in, want_bytes);
     return PL_GUARD_RECV_MESSAGE;
 }

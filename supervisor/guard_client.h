@@ -27,12 +27,14 @@ enum pl_guard_recv {
 /* One message from the guard. Descriptors in it belong to the caller (-1 = none). */
 struct pl_guard_message {
     enum pl_guard_kind kind;
-    int fd; /* FD_IS: the descriptor; SPAWNED: the pidfd; else -1 */
+    int fd;                      /* FD_IS: the descriptor; SPAWNED: the pidfd; else -1 */
+    int fds[PL_GUARD_ADOPT_FDS]; /* WORKER_IS */
     union {
         struct pl_guard_welcome welcome; /* WELCOME */
         struct pl_guard_fd fd_is;        /* FD_IS */
         struct pl_guard_worker worker;   /* SPAWNED … TREE_STUCK, TERMINATE */
         struct pl_guard_hold hold;       /* HOLD_FAILED */
+        struct pl_guard_worker_is is;    /* WORKER_IS */
     } u;
 };
 
@@ -52,6 +54,7 @@ struct pl_guard_launch {
     uint32_t umask;
     const struct pl_guard_rlimit *rlimits;
     uint32_t rlimit_count;
+    const void *memo;            /* PL_GUARD_MEMO_BYTES for a successor, or NULL: zeros */
     int fds[PL_GUARD_SPAWN_FDS]; /* indexed by enum pl_guard_spawn_fd; all needed */
 };
 
@@ -70,6 +73,7 @@ int pl_guard_client_spawn(struct pl_guard_client *client, const struct pl_guard_
 int pl_guard_client_signal(struct pl_guard_client *client, uint32_t worker, uint32_t gen,
                            int signo);
 int pl_guard_client_kill_tree(struct pl_guard_client *client, uint32_t worker, uint32_t gen);
+int pl_guard_client_forget(struct pl_guard_client *client, uint32_t worker, uint32_t gen);
 int pl_guard_client_hold(struct pl_guard_client *client, uint64_t key, uint32_t gen, int fd);
 int pl_guard_client_release(struct pl_guard_client *client, uint64_t key, uint32_t gen);
 int pl_guard_client_publish_state(struct pl_guard_client *client, int fd);

@@ -7,9 +7,14 @@
  * one machine, so integers are in host order; sizes are checked all the same. Unused fields are
  * zero.
  *
- * Workers are named by {worker, gen}, chosen by the supervisor; a pair is never used twice by one
- * incarnation. Per SPAWN the guard answers either SPAWN_FAILED, or SPAWNED, then EXITED, then
- * TREE_GONE (TREE_STUCK may come between), each once.
+ * Workers are named by {worker, gen}, chosen by the supervisor; a pair is never used twice under
+ * one guard, whose WELCOME says which generations are taken. Per SPAWN the guard answers either
+ * SPAWN_FAILED, or SPAWNED, then EXITED, then TREE_GONE (TREE_STUCK may come between), each once.
+ * FORGET closes it: until then the guard keeps everything of that worker.
+ *
+ * Workers outlive the supervisor. Its successor is told of each that was not forgotten, the dead
+ * ones too, by a WORKER_IS with the descriptors of the channel; that stands for SPAWNED. EXITED and
+ * TREE_GONE of those that have ended follow the WELCOME_END, whether or not they were told before.
  */
 #ifndef PL_SUPERVISOR_GUARD_PROTO_H
 #define PL_SUPERVISOR_GUARD_PROTO_H
@@ -21,8 +26,9 @@
 #define PL_GUARD_FD            3           /* in the supervisor */
 #define PL_GUARD_MESSAGE_BYTES (64 * 1024) /* the longest message */
 #define PL_GUARD_WORKERS_MAX   512         /* worker trees at a time, dying ones included */
-#define PL_GUARD_HELD_MAX      1024        /* descriptors under HOLD */
+#define PL_GUARD_HELD_MAX      4096        /* descriptors under HOLD */
 #define PL_GUARD_FDS_MAX       8           /* descriptors in one message */
+#define PL_GUARD_MEMO_BYTES    256         /* what a supervisor notes for its successor */
 
 /* Exit statuses of pl-supervisor that the guard understands. */
 #define PL_SUPERVISOR_EXIT_CONFIG 3 /* configuration invalid: do not try again */
@@ -37,9 +43,11 @@ enum pl_guard_kind {
     PL_GUARD_PUBLISH_STATE = 6, /* head only; 1 descriptor, read-only, replaces the one before */
     PL_GUARD_READY = 7,         /* head only: the instance serves */
     PL_GUARD_STOPPED = 8,       /* head only: clean end, the supervisor exits 0 next */
+    PL_GUARD_FORGET = 9, /* struct pl_guard_worker: what follows from its TREE_GONE is done */
     /* guard → supervisor */
-    PL_GUARD_WELCOME = 32,      /* struct pl_guard_welcome, then `fd_count` FD, then WELCOME_END */
-    PL_GUARD_FD_IS = 33,        /* struct pl_guard_fd; 1 descriptor */
+    PL_GUARD_WELCOME = 32, /* struct pl_guard_welcome, then `fd_count` FD_IS, then `worker_count`
+                            * WORKER_IS, then WELCOME_END */
+    PL_GUARD_FD_IS = 33,   /* struct pl_guard_fd; 1 descriptor */
     PL_GUARD_WELCOME_END = 34,  /* head only */
     PL_GUARD_SPAWNED = 35,      /* struct pl_guard_worker, value = pid; 1 descriptor: pidfd */
     PL_GUARD_SPAWN_FAILED = 36, /* struct pl_guard_worker, value = positive errno */
@@ -50,6 +58,7 @@ enum pl_guard_kind {
     PL_GUARD_TERMINATE =
         40, /* struct pl_guard_worker, value = SIGTERM, SIGINT or SIGHUP (reload) */
     PL_GUARD_HOLD_FAILED = 41, /* struct pl_guard_hold, error set; the descriptor is not kept */
+    PL_GUARD_WORKER_IS = 42,   /* struct pl_guard_worker_is; PL_GUARD_ADOPT_FDS descriptors */
 };
 
 struct pl_guard_head {
@@ -94,13 +103,43 @@ struct pl_guard_welcome {
     uint8_t boot_id[16];  /* /proc/sys/kernel/random/boot_id */
     uint64_t guard_start; /* start time of the guard, field 22 of its stat: ticks after boot */
     int32_t guard_pid;
-    uint32_t fd_count; /* FD messages that follow */
-    uint32_t cgroup;   /* 1: trees are cgroups; 0: trees are found by subreaper */
+    uint32_t fd_count;     /* FD messages that follow */
+    uint32_t cgroup;       /* 1: trees are cgroups; 0: trees are found by subreaper */
+    uint32_t worker_count; /* WORKER_IS messages that follow */
+    uint32_t gen_max;      /* no generation above this was ever used */
     uint32_t reserved;
 };
-_Static_assert(sizeof(struct pl_guard_welcome) == 56, "message layout");
+_Static_assert(sizeof(struct pl_guard_welcome) == 64, "message layout");
 
-/* The descriptors of SPAWN, in this order. The guard keeps all of them until the tree is gone; the
+#define PL_GUARD_WORKER_EXITED  1u /* its process was reaped: `status` counts */
+#define PL_GUARD_WORKER_ORDERED 2u /* a KILL_TREE was given for it */
+
+/* A worker that an earlier supervisor asked for, as it is now. */
+struct pl_guard_worker_is {
+    struct pl_guard_head head;
+    uint32_t worker;
+    uint32_t gen;
+    int32_t pid;
+    int32_t status; /* as of waitpid(2) */
+    uint32_t flags; /* PL_GUARD_WORKER_… */
+    uint32_t reserved;
+    uint8_t memo[PL_GUARD_MEMO_BYTES]; /* as the SPAWN had it */
+};
+_Static_assert(sizeof(struct pl_guard_worker_is) == 32 + PL_GUARD_MEMO_BYTES, "message layout");
+
+/* The descriptors of WORKER_IS, in this order. */
+enum pl_guard_adopt_fd {
+    PL_GUARD_ADOPT_S2W_RW,
+    PL_GUARD_ADOPT_W2S_RO,
+    PL_GUARD_ADOPT_BELL_W,
+    PL_GUARD_ADOPT_BELL_S,
+    PL_GUARD_ADOPT_SOCK_S,
+    PL_GUARD_ADOPT_PIDFD,
+    PL_GUARD_ADOPT_FDS, /* count */
+};
+_Static_assert(PL_GUARD_ADOPT_FDS <= PL_GUARD_FDS_MAX, "one message carries them");
+
+/* The descriptors of SPAWN, in this order. The guard keeps all of them until FORGET; the
  * first five are placed at 3…7 in the worker (docs/ARCHITECTURE.md, "at exec"). */
 enum pl_guard_spawn_fd {
     PL_GUARD_SPAWN_S2W_RO, /* worker: 3 */
@@ -147,7 +186,8 @@ struct pl_guard_spawn {
     uint32_t envc;
     uint32_t text_bytes; /* of all texts with their NULs */
     uint32_t reserved;
+    uint8_t memo[PL_GUARD_MEMO_BYTES]; /* the guard does not look at it */
 };
-_Static_assert(sizeof(struct pl_guard_spawn) == 56, "message layout");
+_Static_assert(sizeof(struct pl_guard_spawn) == 56 + PL_GUARD_MEMO_BYTES, "message layout");
 
 #endif

@@ -145,6 +145,37 @@ fill_env(struct env *env, struct pl_supervisor *sup, struct pl_worker *worker)
         env_add(env, "%s", config->env.items[i]);
 }
 
+static uint64_t
+mix(uint64_t hash, const void *data, size_t bytes)
+{
+    const uint8_t *at = data;
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ at[i]) * 0x100000001b3u;
+    return (hash ^ bytes) * 0x100000001b3u; /* "ab", "c" is not "a", "bc" */
+}
+
+static uint64_t
+mix_text(uint64_t hash, const char *text)
+{
+    return text == NULL ? mix(hash, "", 0) : mix(hash, text, strlen(text) + 1);
+}
+
+/* The same members as a reload compares (configure.c, same_process()). */
+uint64_t
+pl_worker_settings(const struct pl_group *group)
+{
+    const struct pl_config_workers *config = group->config;
+    uint64_t hash = 0xcbf29ce484222325u;
+    hash = mix_text(hash, config->executor.plugin);
+    hash = mix_text(hash, config->executor.config);
+    hash = mix_text(hash, config->work_dir);
+    for (uint32_t i = 0; i < config->env.count; i++)
+        hash = mix_text(hash, config->env.items[i]);
+    hash = mix(hash, &config->concurrency, sizeof(config->concurrency));
+    hash = mix(hash, &config->run_as, sizeof(config->run_as));
+    return mix(hash, &config->limits, sizeof(config->limits));
+}
+
 int
 pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -158,6 +189,14 @@ pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
     fill_env(&env, sup, worker);
     const char *const argv[] = {"pl-worker", worker->name, NULL};
     struct pl_guard_rlimit limits[4];
+    uint8_t memo[PL_GUARD_MEMO_BYTES] = {0};
+    struct pl_worker_memo note = {.version = PL_WORKER_MEMO_VERSION,
+                                  .restarts = worker->restarts,
+                                  .settings = pl_worker_settings(&sup->groups[worker->group]),
+                                  .since = worker->since,
+                                  .since_wall = worker->since_wall};
+    snprintf(note.name, sizeof(note.name), "%s", worker->name);
+    memcpy(memo, &note, sizeof(note));
     struct pl_guard_launch launch = {
         .worker = worker->index,
         .gen = worker->gen,
@@ -165,6 +204,7 @@ pl_worker_launch(struct pl_supervisor *sup, struct pl_worker *worker)
         .directory = sup->state_dir,
         .argv = argv,
         .env = (const char *const *)env.items,
+        .memo = memo,
         .rlimits = limits,
         .rlimit_count = limits_of(config, limits),
         .fds = {[PL_GUARD_SPAWN_S2W_RO] = worker->s2w_ro_fd,

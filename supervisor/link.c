@@ -10,45 +10,84 @@
 #include "supervisor/configure.h"
 #include "supervisor/stop.h"
 #include "supervisor/worker.h"
+#include "util/fd.h"
 #include "util/log.h"
 
 #define WELCOME_TIMEOUT_MS 10000
 
-struct welcome {
-    int *fds;
-    size_t count;
-    bool ended;
-};
+/* A list that grows by one; the element is zeroed. Return: it, or NULL. */
+static void *
+extend(void *list, size_t *count, size_t bytes)
+{
+    void **items = list;
+    char *grown = *items;
+    if ((*count & (*count - 1)) == 0) { /* room doubles at 0, 1, 2, 4, … */
+        grown = reallocarray(*items, *count == 0 ? 1 : *count * 2, bytes);
+        if (grown == NULL)
+            return NULL;
+        *items = grown;
+    }
+    return memset(grown + bytes * (*count)++, 0, bytes);
+}
 
 static int
-take_fd(struct pl_supervisor *sup, struct welcome *welcome, const struct pl_guard_message *message)
+take_fd(struct pl_supervisor *sup, struct pl_welcome *welcome,
+        const struct pl_guard_message *message)
 {
-    if (message->u.fd_is.fd_kind == PL_GUARD_FD_LISTENER) {
+    const struct pl_guard_fd *is = &message->u.fd_is;
+    if (is->fd_kind == PL_GUARD_FD_LISTENER) {
         sup->listen_fd = message->fd;
+    } else if (pl_store_take_kept(&sup->store, is->key, message->fd)) {
         return 0;
+    } else if ((is->key & PL_STREAM_KEY_BIT) != 0) {
+        struct pl_held *held =
+            extend(&welcome->streams, &welcome->stream_count, sizeof(*welcome->streams));
+        if (held == NULL)
+            return -ENOMEM;
+        *held = (struct pl_held){.key = is->key, .gen = is->gen, .fd = message->fd};
+    } else {
+        int *chunk = extend(&welcome->chunks, &welcome->chunk_count, sizeof(*welcome->chunks));
+        if (chunk == NULL)
+            return -ENOMEM;
+        *chunk = message->fd;
     }
-    if (pl_store_take_kept(&sup->store, message->u.fd_is.key, message->fd))
-        return 0;
-    int *grown = reallocarray(welcome->fds, welcome->count + 1, sizeof(int));
-    if (grown == NULL)
-        return -ENOMEM;
-    welcome->fds = grown;
-    welcome->fds[welcome->count++] = message->fd;
     return 0;
 }
 
 static int
-take_welcome(struct pl_supervisor *sup, struct welcome *welcome,
+take_worker(struct pl_supervisor *sup, struct pl_welcome *welcome,
+            const struct pl_guard_message *message)
+{
+    if (message->u.is.worker == PL_STORE_WORKER) {
+        pl_store_take_process(&sup->store, &message->u.is);
+        for (int i = 0; i < PL_GUARD_ADOPT_FDS; i++) /* the link is kept by itself */
+            close(message->fds[i]);
+        return 0;
+    }
+    struct pl_adoptee *adoptee =
+        extend(&welcome->workers, &welcome->worker_count, sizeof(*welcome->workers));
+    if (adoptee == NULL)
+        return -ENOMEM;
+    adoptee->is = message->u.is;
+    memcpy(adoptee->fds, message->fds, sizeof(adoptee->fds));
+    return 0;
+}
+
+static int
+take_welcome(struct pl_supervisor *sup, struct pl_welcome *welcome,
              const struct pl_guard_message *message)
 {
     switch ((int)message->kind) {
     case PL_GUARD_WELCOME:
         sup->epoch = message->u.welcome.epoch;
+        sup->worker_gen = message->u.welcome.gen_max;
         sup->guard_pid = message->u.welcome.guard_pid;
         memcpy(sup->boot_id, message->u.welcome.boot_id, sizeof(sup->boot_id));
         return 0;
     case PL_GUARD_FD_IS:
         return take_fd(sup, welcome, message);
+    case PL_GUARD_WORKER_IS:
+        return take_worker(sup, welcome, message);
     case PL_GUARD_WELCOME_END:
         welcome->ended = true;
         return 0;
@@ -58,16 +97,15 @@ take_welcome(struct pl_supervisor *sup, struct welcome *welcome,
 }
 
 int
-pl_link_welcome(struct pl_supervisor *sup, int **ret_fds, size_t *ret_fd_count)
+pl_link_welcome(struct pl_supervisor *sup, struct pl_welcome *welcome)
 {
-    struct welcome welcome = {.fds = NULL};
     struct pollfd poll_fd = {.fd = pl_guard_client_fd(sup->guard), .events = POLLIN};
     int rc = 0;
-    while (rc >= 0 && !welcome.ended) {
+    while (rc >= 0 && !welcome->ended) {
         struct pl_guard_message message;
         rc = pl_guard_client_receive(sup->guard, &message);
         if (rc == PL_GUARD_RECV_MESSAGE)
-            rc = take_welcome(sup, &welcome, &message);
+            rc = take_welcome(sup, welcome, &message);
         else if (rc == PL_GUARD_RECV_CLOSED)
             rc = -EPIPE;
         else if (rc == 0 && poll(&poll_fd, 1, WELCOME_TIMEOUT_MS) == 0)
@@ -75,13 +113,16 @@ pl_link_welcome(struct pl_supervisor *sup, int **ret_fds, size_t *ret_fd_count)
     }
     if (rc >= 0 && sup->listen_fd < 0)
         rc = -EPROTO;
-    if (rc < 0) {
-        free(welcome.fds);
-        return rc;
-    }
-    *ret_fds = welcome.fds;
-    *ret_fd_count = welcome.count;
-    return 0;
+    return rc < 0 ? rc : 0;
+}
+
+void
+pl_welcome_free(struct pl_welcome *welcome)
+{
+    free(welcome->chunks);
+    free(welcome->streams);
+    free(welcome->workers);
+    *welcome = (struct pl_welcome){.chunks = NULL};
 }
 
 static void
@@ -100,7 +141,7 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
     const struct pl_guard_worker *worker = &message->u.worker;
     switch (message->kind) {
     case PL_GUARD_SPAWNED:
-        close(message->fd); /* the guard itself says when it ends; the pidfd is for an adoption */
+        close(message->fd); /* the guard itself says when it ends */
         if (!pl_store_spawned(sup, worker))
             pl_worker_spawned(sup, worker->worker, worker->gen, (uint32_t)worker->value);
         return;
@@ -113,6 +154,8 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
             pl_worker_exited(sup, worker->worker, worker->gen, worker->value);
         return;
     case PL_GUARD_TREE_GONE:
+        if (worker->worker == PL_STORE_WORKER) /* before another takes its place */
+            (void)pl_guard_client_forget(sup->guard, worker->worker, worker->gen);
         if (!pl_store_tree_gone(sup, worker))
             pl_worker_tree_gone(sup, worker->worker, worker->gen);
         return;
@@ -135,11 +178,14 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
     case PL_GUARD_PUBLISH_STATE:
     case PL_GUARD_READY:
     case PL_GUARD_STOPPED:
+    case PL_GUARD_FORGET:
     case PL_GUARD_WELCOME:
     case PL_GUARD_FD_IS:
     case PL_GUARD_WELCOME_END:
-        if (message->fd >= 0)
-            close(message->fd);
+    case PL_GUARD_WORKER_IS:
+        (void)pl_fd_close(message->fd);
+        for (int i = 0; i < PL_GUARD_ADOPT_FDS; i++)
+            (void)pl_fd_close(message->fds[i]);
         return;
     }
 }

@@ -1,7 +1,8 @@
 /*
  * pl-supervisor: started by pl-guard, with the guard's socket as descriptor 3.
  *
- * Start: welcome from the guard, configuration, state segment, log, workers, READY. Then the loop:
+ * Start: welcome from the guard, configuration, state segment, adopted workers, log, the other
+ * workers, READY. Then the loop:
  *
  *   collect  readiness of descriptors, records in the workers' rings, timers
  *   step     each becomes an event of the core
@@ -19,6 +20,7 @@
 
 #include "base/assert.h"
 #include "supervisor/act.h"
+#include "supervisor/adopt.h"
 #include "supervisor/configure.h"
 #include "supervisor/events.h"
 #include "supervisor/health.h"
@@ -132,29 +134,17 @@ start_loop(struct pl_supervisor *sup, enum pl_loop_kind kind)
 }
 
 static int
-start(struct pl_supervisor *sup, const struct arguments *args)
+build(struct pl_supervisor *sup, const struct arguments *args)
 {
-    int *fds = NULL;
-    size_t fd_count = 0;
-    int rc = pl_guard_client_new(PL_GUARD_FD, &sup->guard);
-    if (rc == 0)
-        rc = pl_link_welcome(sup, &fds, &fd_count);
-    if (rc < 0) {
-        pl_log(PL_LOG_ERROR, "no welcome from the guard; pl-supervisor is started by plctl start",
-               PL_F_ERRNO("error", rc));
-        return rc;
-    }
-    rc = load_config(sup);
+    int rc = load_config(sup);
     if (rc == 0)
         rc = start_loop(sup, args->loop);
     if (rc == 0)
         rc = pl_watches_init(&sup->watches);
     if (rc == 0)
         rc = pl_state_open(sup);
-    if (rc < 0) {
-        free(fds);
+    if (rc < 0)
         return rc;
-    }
     sup->workers = calloc(sup->worker_capacity, sizeof(*sup->workers));
     if (sup->workers == NULL)
         return -ENOMEM;
@@ -162,11 +152,27 @@ start(struct pl_supervisor *sup, const struct arguments *args)
     rc = pl_configure_apply(sup, sup->config, &err);
     if (rc < 0) {
         pl_log(PL_LOG_ERROR, "the configuration cannot be used", PL_F_STR("error", err.text));
-        free(fds);
         return rc;
     }
-    rc = pl_restore(sup, fds, fd_count);
-    free(fds);
+    rc = pl_adopt_workers(sup);
+    return rc < 0 ? rc : pl_restore(sup);
+}
+
+static int
+start(struct pl_supervisor *sup, const struct arguments *args)
+{
+    struct pl_welcome welcome = {.chunks = NULL};
+    sup->welcome = &welcome;
+    int rc = pl_guard_client_new(PL_GUARD_FD, &sup->guard);
+    if (rc == 0)
+        rc = pl_link_welcome(sup, &welcome);
+    if (rc < 0)
+        pl_log(PL_LOG_ERROR, "no welcome from the guard; pl-supervisor is started by plctl start",
+               PL_F_ERRNO("error", rc));
+    else
+        rc = build(sup, args);
+    sup->welcome = NULL;
+    pl_welcome_free(&welcome);
     return rc;
 }
 
@@ -175,6 +181,7 @@ serve(struct pl_supervisor *sup)
 {
     sup->phase = PL_SUP_SERVING;
     pl_workers_reconcile(sup);
+    pl_adopt_replace(sup);
     int rc = pl_loop_add(sup->loop, sup->listen_fd, PL_WATCH_READ, pl_token(PL_TOKEN_LISTENER, 0));
     if (rc < 0)
         return rc;

@@ -102,16 +102,19 @@ take_chunk(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_
         return;
     struct pl_str bytes = {(const char *)record->body + sizeof(head),
                            record->body_bytes - sizeof(head)};
-    if (head.offset != run->stream_bytes) {
+    uint64_t had = pl_stream_total(&run->stream);
+    if (run->adopted && head.offset < had && bytes.len <= had - head.offset)
+        return; /* an earlier supervisor took it, and died before it gave the record back */
+    if (run->adopted && head.offset > had) {
+        run->stream_lost = true;
+        pl_stream_skip_to(sup, worker, record->meta.slot, head.offset);
+    } else if (head.offset != had && !run->stream_lost) {
         pl_worker_distrust(sup, worker, "a chunk does not follow the one before");
         return;
     }
-    if (run->stream_bytes + bytes.len > sup->max_msg - PL_RPC_OVERHEAD_MAX ||
-        pl_buf_append(&run->stream, bytes.data, bytes.len) < 0)
-        run->stream_cut = true;
-    run->stream_bytes += bytes.len;
-    if (!run->stream_cut)
-        pl_follow_stream(sup, &run->id, &run->stream);
+    pl_stream_append(sup, worker, record->meta.slot, bytes, sup->max_msg - PL_RPC_OVERHEAD_MAX);
+    if (!pl_stream_is_cut(&run->stream))
+        pl_follow_stream(sup, &run->id, pl_stream_bytes(&run->stream));
 }
 
 static void
@@ -212,15 +215,28 @@ result_of(uint32_t code)
     }
 }
 
-/* Maps the sealed memfd that was announced with @key. */
+/* The message at the front of the descriptor socket is done with. */
+static void
+drop_body(struct pl_worker *worker)
+{
+    struct pl_body_fd head;
+    int fd = -1;
+    size_t fd_count = 0;
+    if (pl_fd_receive(worker->sock_fd, &head, sizeof(head), &fd, 1, &fd_count) >= 0 &&
+        fd_count == 1)
+        close(fd);
+}
+
+/* Maps the sealed memfd that was announced with @key. Its message stays in the socket until FINISH
+ * is in the log: it may be a successor that has to log it. */
 static int
-receive_result(struct pl_worker *worker, uint64_t key, uint64_t bytes, struct pl_map *ret_map)
+peek_result(struct pl_worker *worker, uint64_t key, uint64_t bytes, struct pl_map *ret_map)
 {
     for (int i = 0; i < 64; i++) {
         struct pl_body_fd head;
         int fd = -1;
         size_t fd_count = 0;
-        ssize_t got = pl_fd_receive(worker->sock_fd, &head, sizeof(head), &fd, 1, &fd_count);
+        ssize_t got = pl_fd_peek(worker->sock_fd, &head, sizeof(head), &fd, 1, &fd_count);
         if (got != (ssize_t)sizeof(head) || fd_count != 1) {
             if (fd_count == 1)
                 close(fd);
@@ -228,6 +244,7 @@ receive_result(struct pl_worker *worker, uint64_t key, uint64_t bytes, struct pl
         }
         if (head.key != key) {
             close(fd); /* of a job whose FINISHED was late */
+            drop_body(worker);
             continue;
         }
         uint64_t size = 0;
@@ -267,9 +284,16 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
     left -= fin->content_type.len + fin->message.len;
     uint64_t bytes = fin->head.result_bytes;
     if ((fin->head.flags & PL_FINISHED_RESULT_IS_STREAM) != 0) {
-        fin->data =
-            (struct pl_str){(const char *)pl_buf_at(&run->stream), pl_buf_len(&run->stream)};
-        return fin->head.stream_bytes == run->stream_bytes ? NULL : "chunks are missing";
+        if (fin->head.stream_bytes > pl_stream_total(&run->stream) && run->adopted)
+            run->stream_lost = true;
+        if (run->stream_lost) {
+            fin->head.code = PL_FINISH_FAIL;
+            fin->message = PL_STR("a part of what it put out is lost");
+            return NULL;
+        }
+        fin->data = pl_stream_bytes(&run->stream);
+        return fin->head.stream_bytes == pl_stream_total(&run->stream) ? NULL
+                                                                       : "chunks are missing";
     }
     switch (fin->head.result_location) {
     case PL_LOCATION_NONE:
@@ -289,7 +313,7 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
         fin->data = (struct pl_str){(const char *)fin->copy, bytes};
         return NULL;
     case PL_LOCATION_MEMFD:
-        if (receive_result(worker, fin->head.memfd_key, bytes, &fin->map) < 0)
+        if (peek_result(worker, fin->head.memfd_key, bytes, &fin->map) < 0)
             return "the result's memfd did not come";
         fin->data = (struct pl_str){fin->map.base, bytes};
         return NULL;
@@ -344,10 +368,13 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
         /* The slot is free before the step: its next job may start in the same one. */
         struct pl_run done = *run;
         worker->busy--;
-        *run = (struct pl_run){.job = PL_REF_NULL, .generation = done.generation};
+        *run = (struct pl_run){
+            .job = PL_REF_NULL, .generation = done.generation, .stream = done.stream};
         step_finished(sup, worker, record->meta.slot, &fin, &done);
+        if (fin.map.base != NULL)
+            drop_body(worker);
+        pl_stream_reset(sup, worker, record->meta.slot);
         pl_worker_idle(sup, worker);
-        pl_buf_deinit(&done.stream);
         free(done.log_tail);
     }
     free(fin.copy);

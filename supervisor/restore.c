@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "supervisor/act.h"
+#include "supervisor/adopt.h"
 #include "util/entropy.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -136,7 +137,7 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     return true;
 }
 
-/* It ran when the supervisor died, and must not run twice. */
+/* It ran when the supervisor died, its worker is gone, and it must not run twice. */
 static void
 interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
           const struct pl_record *head, const struct pl_job_spec *spec)
@@ -155,8 +156,34 @@ interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     result.outcome = PL_OUTCOME_FAILED;
     result.attempts = job->attempts;
     result.reason = PL_STR("interrupted");
-    result.error = PL_STR("the supervisor died while it ran, and it must not run twice");
+    result.error = PL_STR("supervisor and worker died while it ran, and it must not run twice");
     pl_log_finish(sup, &job->id, job->submit_location, &result);
+}
+
+/* Its START is in the log and its worker never heard of it. A second crash must see that too, even
+ * when the worker is gone by then. */
+static void
+refund(struct pl_supervisor *sup, const struct pl_recovered_job *job, struct pl_restore *restore)
+{
+    restore->attempt = job->attempts > 0 ? job->attempts - 1 : 0;
+    if (job->cancel_outcome != PL_OUTCOME_NONE)
+        return; /* it ends at once, and a RETRY would say that the cancel is over */
+    struct pl_job_note note = {.crashes = job->crashes,
+                               .flags = PL_NOTE_FRONT | PL_NOTE_REFUND,
+                               .reason = PL_STR("not_sent")};
+    (void)pl_log_note(sup, PL_RECORD_RETRY, &job->id, job->submit_location, job->attempts, &note);
+}
+
+static bool
+step_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+             const struct pl_restore *restore, enum pl_event_kind kind)
+{
+    struct pl_event event = {.kind = kind, .restore = restore};
+    if (pl_step(sup, &event) == PL_CORE_OK)
+        return true;
+    pl_log(PL_LOG_ERROR, "a job could not be restored", PL_F_UUID("job", &job->id),
+           PL_F_STR("why", sup->reply.what));
+    return false;
 }
 
 bool
@@ -165,25 +192,33 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
     static struct pl_job_spec spec;
     static struct pl_restore restore;
     struct pl_record head;
+    struct pl_worker *worker = NULL;
     if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
         return false;
-    if (job->state == PL_JOB_RUNNING && (spec.flags & PL_SUBMIT_AT_MOST_ONCE) != 0) {
+    bool configured = fill_restore(sup, job, &spec, &restore);
+    enum pl_adopt_place place = PL_ADOPT_NOWHERE;
+    if (configured && job->state == PL_JOB_RUNNING)
+        place = pl_adopt_place(sup, job, &restore, &worker);
+    if (place == PL_ADOPT_NOWHERE && job->state == PL_JOB_RUNNING &&
+        (spec.flags & PL_SUBMIT_AT_MOST_ONCE) != 0) {
         interrupt(sup, job, &head, &spec);
         return false;
     }
-    if (!fill_restore(sup, job, &spec, &restore)) {
+    if (!configured) {
         strand(sup, job);
         pl_log(PL_LOG_ERROR, "a job's pool is no longer configured; the job stays in the log",
                PL_F_UUID("job", &job->id), PL_F_STRN("pool", spec.pool.data, spec.pool.len));
         return false;
     }
-    struct pl_event event = {.kind = PL_EV_RESTORE_JOB, .restore = &restore};
-    if (pl_step(sup, &event) != PL_CORE_OK) {
-        pl_log(PL_LOG_ERROR, "a job could not be restored", PL_F_UUID("job", &job->id),
-               PL_F_STR("why", sup->reply.what));
-        return false;
+    if (place == PL_ADOPT_HERE) {
+        if (!step_restore(sup, job, &restore, PL_EV_RESTORE_RUNNING))
+            return false;
+        pl_adopt_run(sup, worker, job, &restore, sup->reply.job);
+        return true;
     }
-    return true;
+    if (place == PL_ADOPT_NOT_SENT)
+        refund(sup, job, &restore);
+    return step_restore(sup, job, &restore, PL_EV_RESTORE_JOB);
 }
 
 void
@@ -339,8 +374,10 @@ store_is_there(const struct pl_supervisor *sup)
 }
 
 int
-pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
+pl_restore(struct pl_supervisor *sup)
 {
+    const int *fds = sup->welcome->chunks;
+    size_t fd_count = sup->welcome->chunk_count;
     struct pl_memlog_config config;
     fill_log_config(sup, &config);
     bool durable = pl_store_is_wanted(sup) || store_is_there(sup);
@@ -358,6 +395,7 @@ pl_restore(struct pl_supervisor *sup, const int *fds, size_t fd_count)
         rc = pl_store_begin(sup);
     if (rc < 0)
         return rc;
+    pl_adopt_settle(sup); /* before time-outs may fire and jobs start */
     struct pl_event restored = {.kind = PL_EV_RESTORED};
     (void)pl_step(sup, &restored);
     return 0;

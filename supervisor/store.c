@@ -227,7 +227,7 @@ launch(struct pl_supervisor *sup)
     if (rc < 0)
         return rc;
     snprintf(folder, sizeof(folder), "%s/store", sup->state_dir);
-    store->gen = (uint32_t)(sup->epoch & 0xffff) << 16 | ((store->gen + 1) & 0xffff);
+    store->gen = ++sup->worker_gen;
     store->link.gen = store->gen;
     char gen[16];
     snprintf(gen, sizeof(gen), "%u", store->gen);
@@ -274,10 +274,33 @@ back_off(struct pl_supervisor *sup)
 }
 
 void
+pl_store_take_process(struct pl_store_client *store, const struct pl_guard_worker_is *is)
+{
+    store->kept_gen = is->gen;
+}
+
+static void
+take_over(struct pl_supervisor *sup)
+{
+    struct pl_store_client *store = &sup->store;
+    store->gen = store->link.gen = store->kept_gen;
+    store->kept_gen = 0;
+    store->phase = PL_STORE_STARTS;
+    if (!store->is_new)
+        return;
+    store->phase = PL_STORE_DYING; /* with its TREE_GONE the next one starts */
+    (void)pl_guard_client_kill_tree(sup->guard, PL_STORE_WORKER, store->gen);
+}
+
+void
 pl_store_start(struct pl_supervisor *sup)
 {
     struct pl_store_client *store = &sup->store;
     store->retry_at = 0;
+    if (store->kept_gen != 0) {
+        take_over(sup);
+        return;
+    }
     store->phase = PL_STORE_STARTS;
     int rc = launch(sup);
     if (rc == 0)

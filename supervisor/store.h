@@ -54,6 +54,7 @@ struct pl_store_client {
     bool is_new; /* the link was made by this incarnation */
     bool ring_wanted;
     uint32_t gen;      /* of its process */
+    uint32_t kept_gen; /* of a process that an earlier supervisor started; 0: none */
     bool is_final;     /* it said that starting again does not help */
     uint32_t failures; /* starts that did not come to serve, in a row */
     pl_time retry_at;  /* monotonic; 0: none */
@@ -101,7 +102,11 @@ int pl_store_add(struct pl_supervisor *sup, struct pl_error *err);
 /* The log is restored: records marked durable are sent from here on. */
 int pl_store_begin(struct pl_supervisor *sup);
 
-/* Starts the process. A failure is tried again later. */
+/* A process of an earlier supervisor, as the guard has it. */
+void pl_store_take_process(struct pl_store_client *store, const struct pl_guard_worker_is *is);
+
+/* Starts the process, or takes over the one that lives: it serves this link, or, if the link is
+ * new, has to be gone before another can have the folder. A failure is tried again later. */
 void pl_store_start(struct pl_supervisor *sup);
 
 /* Whether the configuration has a durable pool. */

@@ -64,7 +64,8 @@ struct pl_drain {
     pl_time deadline; /* monotonic; 0: none */
 };
 
-struct pl_worker; /* worker.h */
+struct pl_worker;  /* worker.h */
+struct pl_welcome; /* link.h */
 
 struct pl_stranded {
     struct pl_uuid id;
@@ -86,6 +87,8 @@ struct pl_supervisor {
     bool guard_writing; /* the loop watches for room on the guard's socket */
     pid_t guard_pid;
     uint64_t epoch;
+    struct pl_welcome *welcome; /* during the start: what the guard kept (link.h) */
+    uint32_t worker_gen;        /* the last generation given to a worker process, by anybody */
     uint8_t boot_id[16];
     enum pl_sup_phase phase;
     pl_time started_mono;

@@ -146,7 +146,7 @@ restart_next(struct pl_supervisor *sup, uint32_t group)
 static void
 start(struct pl_supervisor *sup, struct pl_worker *worker)
 {
-    worker->gen++;
+    worker->gen = ++sup->worker_gen; /* of no other process under this guard */
     worker->deadline = 0;
     worker->known_death = worker->kill_sent = worker->corrupt = false;
     worker->hung = worker->aborted = false;
@@ -254,6 +254,7 @@ static void
 never_lived(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     pl_worker_channel_close(sup, worker);
+    (void)pl_guard_client_forget(sup->guard, worker->index, worker->gen);
     if (!worker->wanted) {
         turn_off(sup, worker);
         pl_stop_progress(sup);
@@ -500,6 +501,8 @@ pl_worker_tree_gone(struct pl_supervisor *sup, uint32_t index, uint32_t gen)
     struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){index, gen});
     if (worker != NULL)
         dispatch_event(sup, worker, EV_TREE_GONE);
+    else /* one that was handed over and had no place here */
+        (void)pl_guard_client_forget(sup->guard, index, gen);
 }
 
 void
@@ -597,6 +600,21 @@ pl_workers_alive(const struct pl_supervisor *sup)
 
 /* ---- the set of workers ---- */
 
+struct pl_worker
+pl_worker_blank(uint32_t index, uint32_t gen)
+{
+    return (struct pl_worker){.index = index,
+                              .gen = gen,
+                              .s2w_fd = -1,
+                              .s2w_ro_fd = -1,
+                              .w2s_fd = -1,
+                              .w2s_ro_fd = -1,
+                              .bell_worker_fd = -1,
+                              .bell_sup_fd = -1,
+                              .sock_fd = -1,
+                              .sock_worker_fd = -1};
+}
+
 static struct pl_worker *
 claim(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
 {
@@ -609,20 +627,10 @@ claim(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
             return NULL;
         worker = &sup->workers[sup->worker_count++];
     }
-    uint32_t gen = worker->gen;
-    *worker = (struct pl_worker){.index = (uint32_t)(worker - sup->workers),
-                                 .gen = gen,
-                                 .used = true,
-                                 .group = group,
-                                 .replica = replica,
-                                 .s2w_fd = -1,
-                                 .s2w_ro_fd = -1,
-                                 .w2s_fd = -1,
-                                 .w2s_ro_fd = -1,
-                                 .bell_worker_fd = -1,
-                                 .bell_sup_fd = -1,
-                                 .sock_fd = -1,
-                                 .sock_worker_fd = -1};
+    *worker = pl_worker_blank((uint32_t)(worker - sup->workers), worker->gen);
+    worker->used = true;
+    worker->group = group;
+    worker->replica = replica;
     const struct pl_group *of = &sup->groups[group];
     snprintf(worker->name, sizeof(worker->name), "%s/%s/%u", sup->pools[of->pool].config->name,
              of->config->name, replica);

@@ -13,7 +13,8 @@
 #include "core/core.h"
 #include "shm/channel.h"
 #include "shm/map.h"
-#include "util/buf.h"
+#include "supervisor/guard_proto.h"
+#include "supervisor/stream.h"
 
 struct pl_supervisor;
 
@@ -49,17 +50,31 @@ struct pl_run {
     bool dispatch_waits; /* START was decided; the ring had no room, or … */
     uint64_t after;      /* … this lsn of the log is to be durable first; 0: none */
     bool keep_stream;
-    bool stream_cut; /* over the limit: the rest was not kept */
+    bool adopted;     /* it began under an earlier supervisor */
+    bool stream_lost; /* pieces of its stream are nowhere: it is no result */
     pl_wall started_ms;
-    pl_time started; /* monotonic */
-    struct pl_buf stream;
-    uint64_t stream_bytes;
+    pl_time started;         /* monotonic */
+    struct pl_stream stream; /* of the slot: kept from job to job, like generation */
     int32_t permille;
     char note[128];
     char *log_tail; /* PL_LOG_TAIL_BYTES, or NULL: no line yet */
     uint32_t log_len;
     bool log_cut;
 };
+
+/* What a supervisor notes for its successor when it starts a worker: the guard keeps it. */
+struct pl_worker_memo {
+    uint32_t version; /* PL_WORKER_MEMO_VERSION */
+    uint32_t restarts;
+    uint64_t settings; /* pl_worker_settings() of its group */
+    pl_time since;
+    pl_wall since_wall;
+    char name[PL_WORKER_NAME_BYTES];
+};
+#define PL_WORKER_MEMO_VERSION 1u
+_Static_assert(sizeof(struct pl_worker_memo) <= PL_GUARD_MEMO_BYTES, "the guard keeps all of it");
+
+struct pl_seat;
 
 struct pl_group {
     const struct pl_config_workers *config; /* NULL: not in use */
@@ -98,6 +113,7 @@ struct pl_worker {
     bool replaced; /* a successor has its place: it leaves when that one is ready */
     struct pl_worker_health health;
     uint32_t jobs_started, jobs_max; /* of this process; max 0: no bound */
+    bool outdated;                   /* adopted, and started for settings that changed since */
     int32_t exit_status;             /* as of waitpid(2), once EXITED came */
     uint32_t pid;
     pl_time since; /* monotonic: start of the process */
@@ -123,6 +139,7 @@ struct pl_worker {
     uint32_t busy;
     uint32_t waiting; /* runs with dispatch_waits */
     struct pl_run *runs;
+    struct pl_seat *seats; /* during an adoption: what its slots have (adopt.c) */
 };
 
 /* ---- worker.c: life ---- */
@@ -141,6 +158,9 @@ void pl_worker_open_failed(struct pl_supervisor *sup, struct pl_worker *worker, 
 
 /* One of its jobs has ended: a leaving worker without jobs gets a limit to be gone by. */
 void pl_worker_idle(struct pl_supervisor *sup, struct pl_worker *worker);
+
+/* No process, no descriptor, not in use. */
+struct pl_worker pl_worker_blank(uint32_t index, uint32_t gen);
 
 /* Finish the jobs, then end; with @again a new process follows. */
 void pl_worker_leave(struct pl_supervisor *sup, struct pl_worker *worker, bool again);
@@ -174,6 +194,9 @@ struct pl_worker *pl_worker_at(struct pl_supervisor *sup, struct pl_ref ref);
 /* ---- channel_host.c: segments and descriptors ---- */
 
 int pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker);
+/* The channel behind s2w_fd, w2s_ro_fd and the bells, as it is. Return: 0; -EPROTO: it cannot be
+ * trusted, `runs` is there all the same; another negative errno. */
+int pl_worker_channel_adopt(struct pl_supervisor *sup, struct pl_worker *worker);
 void pl_worker_channel_close(struct pl_supervisor *sup, struct pl_worker *worker);
 
 /* ---- dispatch.c: towards the worker ---- */

@@ -65,6 +65,44 @@ guard_child_free(struct child *child)
         child->fds[k] = -1;
 }
 
+/* One that never lived has nothing to hand over: the next supervisor asks again. */
+void
+guard_children_hand_over(struct guard *g)
+{
+    for (uint32_t i = 0; i < PL_GUARD_WORKERS_MAX; i++) {
+        struct child *child = &g->children[i];
+
+        if (child->state == CHILD_FAILED)
+            guard_child_free(child);
+        if (child->state == CHILD_FREE || child->abandoned)
+            continue;
+        child->tell_spawned = false;
+        child->tell_exited = child->reaped;
+        child->tell_stuck = child->stuck;
+        child->tell_gone = child->state == CHILD_GONE;
+    }
+}
+
+uint32_t
+guard_children_count(const struct guard *g)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < PL_GUARD_WORKERS_MAX; i++)
+        if (g->children[i].state != CHILD_FREE && !g->children[i].abandoned)
+            count++;
+    return count;
+}
+
+void
+guard_forget(struct guard *g, uint32_t worker, uint32_t gen)
+{
+    struct child *child = guard_child_find(g, worker, gen);
+
+    if (child != NULL && child->state == CHILD_GONE && !child->tell_gone)
+        guard_child_free(child);
+}
+
 /* The block behind struct pl_guard_spawn, taken apart; static because it is too large for a stack
  * and only one is looked at at a time. */
 struct parsed {
@@ -209,6 +247,9 @@ guard_spawn(struct guard *g, const void *message, size_t bytes, int fds[PL_GUARD
         return r < 0 ? r : -ENOSPC;
     }
     memcpy(child->fds, fds, sizeof(child->fds));
+    memcpy(child->memo, head.memo, sizeof(child->memo));
+    if (head.gen > g->gen_max)
+        g->gen_max = head.gen;
     r = start_worker(g, child, &head, &parsed);
     if (r < 0) {
         child->state = CHILD_FAILED;

@@ -18,15 +18,16 @@
 #include "util/error.h"
 #include "util/paths.h"
 
-/* Adoption will turn this off: then worker trees outlive the supervisor that asked for them. */
-#define GUARD_END_TREES_ON_RESTART 1
+/* Workers outlive the supervisor. When this many supervisors in a row died before they were ready,
+ * it may be the adoption that kills them: then the trees are ended, and the jobs run again. */
+#define GUARD_ADOPT_TRIES 3
 
 enum child_state {
     CHILD_FREE,
     CHILD_FAILED,  /* could not be started; SPAWN_FAILED is to be told */
     CHILD_RUNNING, /* the worker process runs */
     CHILD_ENDING,  /* its tree is being killed */
-    CHILD_GONE,    /* nothing is left; to be told, then free */
+    CHILD_GONE,    /* nothing is left; to be told; free when the supervisor says FORGET */
 };
 
 struct child {
@@ -41,15 +42,18 @@ struct child {
     int cgroup_events;
     bool reaped;
     bool stuck;     /* SIGKILL did not end it in time; said once */
-    bool abandoned; /* its supervisor is dead: nobody to tell */
+    bool ordered;   /* a KILL_TREE came */
+    bool abandoned; /* no supervisor will hear of it */
     bool tell_spawned;
     bool tell_exited;
     bool tell_stuck;
+    bool tell_gone;
     int status; /* as of waitpid(2) */
     int error;  /* CHILD_FAILED */
     pid_t stuck_pid;
     uint32_t killed;
     pl_time ending_since;
+    uint8_t memo[PL_GUARD_MEMO_BYTES];
 };
 
 struct held {
@@ -93,7 +97,8 @@ struct super {
     bool welcome_said;
     bool welcome_done;
     bool listener_said;
-    uint32_t welcome_next; /* in held[] */
+    uint32_t welcome_next;        /* in held[] */
+    uint32_t welcome_worker_next; /* in children[] */
 };
 
 #define HOLD_REFUSED_MAX 32
@@ -105,6 +110,7 @@ struct guard {
     struct pl_guard_hold hold_refused[HOLD_REFUSED_MAX];
     uint32_t hold_refused_count;
     struct super super;
+    uint32_t gen_max; /* of all workers that were ever asked for */
     pid_t self;
     uint64_t self_start;
     uint8_t boot_id[16];
@@ -169,6 +175,10 @@ void guard_children_init(struct guard *g);
 int guard_spawn(struct guard *g, const void *message, size_t bytes, int fds[PL_GUARD_SPAWN_FDS]);
 struct child *guard_child_find(struct guard *g, uint32_t worker, uint32_t gen);
 void guard_child_free(struct child *child);
+/* The supervisor is dead: what its successor has to be told of each. */
+void guard_children_hand_over(struct guard *g);
+uint32_t guard_children_count(const struct guard *g); /* those to be handed over */
+void guard_forget(struct guard *g, uint32_t worker, uint32_t gen);
 void guard_reap(struct guard *g, pl_time now);
 
 /* tree.c: end trees. */

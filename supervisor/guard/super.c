@@ -1,7 +1,7 @@
 /*
- * The life of the supervisor: start, death, trees ended, next start. One that had said READY is
- * restarted at once; one that dies before that waits longer each time, and five in a row end
- * the instance.
+ * The life of the supervisor: start, death, next start. Its workers go on and are handed to the
+ * next one. One that had said READY is restarted at once; one that dies before that waits longer
+ * each time; after three in a row the trees are ended first, and five end the instance.
  */
 #include "supervisor/guard/guard.h"
 
@@ -80,7 +80,7 @@ guard_super_start(struct guard *g)
     g->super.state = SUPER_RUNNING;
     g->super.ready = g->super.stopped = g->super.write_watched = false;
     g->super.welcome_said = g->super.welcome_done = g->super.listener_said = false;
-    g->super.welcome_next = 0;
+    g->super.welcome_next = g->super.welcome_worker_next = 0;
     return 0;
 }
 
@@ -114,6 +114,18 @@ guard_super_over(struct guard *g, int exit_status, pl_time now)
     guard_trees_end_all(g, now);
 }
 
+static pl_time
+back_off(unsigned failures)
+{
+    pl_time wait = BACKOFF_NS;
+
+    if (failures == 0)
+        return 0;
+    while (--failures > 0 && wait < BACKOFF_NS_MAX)
+        wait *= 2;
+    return wait < BACKOFF_NS_MAX ? wait : BACKOFF_NS_MAX;
+}
+
 /* Decides what a death means. */
 static void
 judge(struct guard *g, int status, pl_time now)
@@ -142,9 +154,15 @@ judge(struct guard *g, int status, pl_time now)
         guard_super_over(g, 1, now);
         return;
     }
-    s->state = SUPER_CLEARING;
-    if (GUARD_END_TREES_ON_RESTART)
+    if (s->failures < GUARD_ADOPT_TRIES) {
+        guard_children_hand_over(g);
+        s->state = SUPER_WAITING;
+        s->start_at = now + back_off(s->failures);
+        g->sweep_at = now; /* what the supervisor itself may have left */
+    } else {
+        s->state = SUPER_CLEARING;
         guard_trees_end_all(g, now);
+    }
 }
 
 void
@@ -156,18 +174,6 @@ guard_super_exited(struct guard *g, int status, pl_time now)
     g->hold_refused_count = 0;
     if (g->super.state != SUPER_OVER)
         judge(g, status, now);
-}
-
-static pl_time
-back_off(unsigned failures)
-{
-    pl_time wait = BACKOFF_NS;
-
-    if (failures == 0)
-        return 0;
-    while (--failures > 0 && wait < BACKOFF_NS_MAX)
-        wait *= 2;
-    return wait < BACKOFF_NS_MAX ? wait : BACKOFF_NS_MAX;
 }
 
 void

@@ -12,15 +12,22 @@
 /* Sends one message. Return: true when the socket took it (or is past taking anything, in which
  * case the supervisor's death follows). */
 static bool
-say(struct guard *g, void *message, uint32_t kind, size_t bytes, int fd)
+say_with(struct guard *g, void *message, uint32_t kind, size_t bytes, const int *fds,
+         size_t fd_count)
 {
     struct pl_guard_head head = {.kind = kind, .bytes = (uint32_t)bytes};
     ssize_t n;
 
     memcpy(message, &head, sizeof(head));
-    n = pl_fd_send(g->super.socket, message, bytes, &fd, fd >= 0 ? 1 : 0);
+    n = pl_fd_send(g->super.socket, message, bytes, fds, fd_count);
     /* ETOOMANYREFS: too many descriptors on their way; they are taken like bytes are */
     return n != -EAGAIN && n != -ETOOMANYREFS && n != -ENOBUFS;
+}
+
+static bool
+say(struct guard *g, void *message, uint32_t kind, size_t bytes, int fd)
+{
+    return say_with(g, message, kind, bytes, &fd, fd >= 0 ? 1 : 0);
 }
 
 static bool
@@ -39,13 +46,51 @@ say_head(struct guard *g)
                                        .guard_start = g->self_start,
                                        .guard_pid = g->self,
                                        .fd_count = 1 + guard_held_count(g),
-                                       .cgroup = g->cgroup_base >= 0 ? 1 : 0};
+                                       .cgroup = g->cgroup_base >= 0 ? 1 : 0,
+                                       .worker_count = guard_children_count(g),
+                                       .gen_max = g->gen_max};
 
     memcpy(message.boot_id, g->boot_id, sizeof(message.boot_id));
     return say(g, &message, PL_GUARD_WELCOME, sizeof(message), -1);
 }
 
-/* The supervisor sends nothing before WELCOME_END, so the table holds still. */
+static bool
+say_worker_is(struct guard *g, const struct child *child)
+{
+    struct pl_guard_worker_is message = {.worker = child->worker,
+                                         .gen = child->gen,
+                                         .pid = child->pid,
+                                         .status = child->status,
+                                         .flags = (child->reaped ? PL_GUARD_WORKER_EXITED : 0) |
+                                                  (child->ordered ? PL_GUARD_WORKER_ORDERED : 0)};
+    const int fds[PL_GUARD_ADOPT_FDS] = {
+        [PL_GUARD_ADOPT_S2W_RW] = child->fds[PL_GUARD_SPAWN_S2W_RW],
+        [PL_GUARD_ADOPT_W2S_RO] = child->fds[PL_GUARD_SPAWN_W2S_RO],
+        [PL_GUARD_ADOPT_BELL_W] = child->fds[PL_GUARD_SPAWN_BELL_W],
+        [PL_GUARD_ADOPT_BELL_S] = child->fds[PL_GUARD_SPAWN_BELL_S],
+        [PL_GUARD_ADOPT_SOCK_S] = child->fds[PL_GUARD_SPAWN_SOCK_S],
+        [PL_GUARD_ADOPT_PIDFD] = child->pidfd};
+
+    memcpy(message.memo, child->memo, sizeof(message.memo));
+    return say_with(g, &message, PL_GUARD_WORKER_IS, sizeof(message), fds, PL_GUARD_ADOPT_FDS);
+}
+
+/* None comes or goes meanwhile: SPAWN and FORGET wait for the WELCOME_END. */
+static bool
+say_workers(struct guard *g)
+{
+    struct super *s = &g->super;
+
+    for (; s->welcome_worker_next < PL_GUARD_WORKERS_MAX; s->welcome_worker_next++) {
+        const struct child *child = &g->children[s->welcome_worker_next];
+
+        if (child->state != CHILD_FREE && !child->abandoned && !say_worker_is(g, child))
+            return false;
+    }
+    return true;
+}
+
+/* The supervisor sends nothing before WELCOME_END, so the tables hold still. */
 static bool
 say_welcome(struct guard *g)
 {
@@ -68,6 +113,8 @@ say_welcome(struct guard *g)
         if (held->fd >= 0 && !say(g, &message, PL_GUARD_FD_IS, sizeof(message), held->fd))
             return false;
     }
+    if (!say_workers(g))
+        return false;
     s->welcome_done = say(g, &end, PL_GUARD_WELCOME_END, sizeof(end), -1);
     return s->welcome_done;
 }
@@ -90,10 +137,10 @@ say_child(struct guard *g, struct child *child)
             return false;
         child->tell_stuck = false;
     }
-    if (child->state == CHILD_GONE) {
+    if (child->tell_gone) {
         if (!say_worker(g, PL_GUARD_TREE_GONE, child, child->status, -1))
             return false;
-        guard_child_free(child);
+        child->tell_gone = false;
     } else if (child->state == CHILD_FAILED) {
         if (!say_worker(g, PL_GUARD_SPAWN_FAILED, child, child->error, -1))
             return false;
@@ -229,8 +276,10 @@ do_kill(struct guard *g, const struct pl_guard_worker *message, pl_time now)
 {
     struct child *child = guard_child_find(g, message->worker, message->gen);
 
-    if (child != NULL)
-        guard_tree_end(g, child, now);
+    if (child == NULL)
+        return;
+    child->ordered = true;
+    guard_tree_end(g, child, now);
 }
 
 /* Return: 0, or -EPROTO for a message that no supervisor of ours sends. */
@@ -246,10 +295,13 @@ handle(struct guard *g, struct incoming *in, bool peer_is_dead, pl_time now)
         return peer_is_dead || g->super.state != SUPER_RUNNING ? 0 : do_spawn(g, in);
     case PL_GUARD_SIGNAL:
     case PL_GUARD_KILL_TREE:
+    case PL_GUARD_FORGET:
         if (!has_shape(in, sizeof(struct pl_guard_worker), 0))
             return -EPROTO;
         if (in->u.head.kind == PL_GUARD_SIGNAL)
             do_signal(g, &in->u.worker);
+        else if (in->u.head.kind == PL_GUARD_FORGET)
+            guard_forget(g, in->u.worker.worker, in->u.worker.gen);
         else
             do_kill(g, &in->u.worker, now);
         return 0;

@@ -163,6 +163,7 @@ settle(struct guard *g, int unknown, pid_t stray, pl_time now)
         }
         guard_cgroup_remove(g, child);
         child->state = CHILD_GONE;
+        child->tell_gone = true;
         if (child->abandoned)
             guard_child_free(child);
     }

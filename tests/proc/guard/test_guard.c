@@ -156,6 +156,21 @@ expect(enum pl_guard_kind kind)
     return message;
 }
 
+#define ADOPTED_MAX 8
+
+/* The WORKER_IS messages of the last welcome; their descriptors are closed by teardown. */
+static struct pl_guard_message adopted[ADOPTED_MAX];
+static uint32_t adopted_count;
+
+static void
+close_adopted(void)
+{
+    for (uint32_t i = 0; i < adopted_count; i++)
+        for (int k = 0; k < PL_GUARD_ADOPT_FDS; k++)
+            close(adopted[i].fds[k]);
+    adopted_count = 0;
+}
+
 /* Return: the welcome; *ret_listener, and *ret_held (-1 none), the caller's. */
 static struct pl_guard_welcome
 read_welcome(int *ret_listener, int *ret_held)
@@ -171,6 +186,10 @@ read_welcome(int *ret_listener, int *ret_held)
         else
             *ret_held = message.fd;
     }
+    close_adopted();
+    ck_assert_uint_le(welcome.worker_count, ADOPTED_MAX);
+    while (adopted_count < welcome.worker_count)
+        adopted[adopted_count++] = expect(PL_GUARD_WORKER_IS);
     expect(PL_GUARD_WELCOME_END);
     return welcome;
 }
@@ -228,6 +247,7 @@ teardown(void)
         kill(house.guard, SIGQUIT);
         waitpid(house.guard, NULL, 0);
     }
+    close_adopted();
     house.client = pl_guard_client_free(house.client);
     pl_fd_close(house.fake);
     pl_fd_close(house.control);
@@ -241,6 +261,9 @@ teardown(void)
     house = (struct house){.fake = -1, .control = -1, .ready = -1};
 }
 
+static struct stat spawned_channel; /* of the last spawn() */
+static const char memo_text[PL_GUARD_MEMO_BYTES] = "what only a supervisor understands";
+
 /* Spawns a worker in @mode. Return: our end of its descriptor 7. */
 static int
 spawn(uint32_t worker, const char *program, const char *mode)
@@ -248,12 +271,17 @@ spawn(uint32_t worker, const char *program, const char *mode)
     const char *argv[] = {"tree_worker", mode, NULL};
     const char *env[] = {"PL_TEST_MARK=1", NULL};
     int pair[2], bell, file;
-    struct pl_guard_launch launch = {
-        .worker = worker, .gen = 1, .program = program, .argv = argv, .env = env};
+    struct pl_guard_launch launch = {.worker = worker,
+                                     .gen = 1,
+                                     .program = program,
+                                     .argv = argv,
+                                     .env = env,
+                                     .memo = memo_text};
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
     ck_assert_int_eq(pl_bell_new(&bell), 0);
     file = memfd_create("channel", MFD_CLOEXEC);
+    fstat(file, &spawned_channel);
     const int fds[PL_GUARD_SPAWN_FDS] = {file, file, bell, bell, pair[1], file, file, pair[0]};
     memcpy(launch.fds, fds, sizeof(fds));
     ck_assert_int_eq(pl_guard_client_spawn(house.client, &launch), 0);
@@ -278,6 +306,13 @@ assert_gone(const pid_t *pids, int count)
 {
     for (int i = 0; i < count; i++)
         ck_assert_msg(kill(pids[i], 0) < 0 && errno == ESRCH, "process %d is left", (int)pids[i]);
+}
+
+static void
+assert_alive(const pid_t *pids, int count)
+{
+    for (int i = 0; i < count; i++)
+        ck_assert_msg(kill(pids[i], 0) == 0, "process %d is gone", (int)pids[i]);
 }
 
 #define TREE_PROCESSES 6 /* worker, stubborn, daemon, chain of three */
@@ -445,9 +480,9 @@ START_TEST(restart_gives_everything_back)
     kill(house.fake_pid, SIGKILL);
     client = connect_client(); /* into the gap */
     meet_supervisor();
-    assert_gone(pids, TREE_PROCESSES);
     welcome = read_welcome(&listener, &held);
     ck_assert_uint_eq(welcome.epoch, 2);
+    assert_alive(pids, TREE_PROCESSES);
     fstat(listener, &after);
     ck_assert(before.st_ino == after.st_ino);
     fstat(held, &seen);
@@ -459,6 +494,152 @@ START_TEST(restart_gives_everything_back)
     close(client);
     close(held);
     close(listener);
+    close(sock);
+    stop_guard();
+    assert_gone(pids, TREE_PROCESSES);
+}
+END_TEST
+
+static void
+kill_supervisor(void)
+{
+    kill(house.fake_pid, SIGKILL);
+    enter();
+}
+
+START_TEST(workers_are_handed_over)
+{
+    pid_t pids[TREE_PROCESSES];
+    const struct pl_guard_worker_is *is = &adopted[0].u.is;
+    struct pl_guard_message spawned;
+    struct stat seen, mine;
+    int sock;
+
+    start_guard(with_cgroup);
+    enter();
+    ck_assert_uint_eq(adopted_count, 0);
+    pl_guard_client_ready(house.client);
+    sock = spawn(4, worker_path, "tree");
+    spawned = expect(PL_GUARD_SPAWNED);
+    close(spawned.fd);
+    for (int i = 0; i < TREE_PROCESSES; i++)
+        pids[i] = next_pid(sock);
+    kill_supervisor();
+    ck_assert_uint_eq(adopted_count, 1);
+    ck_assert_uint_eq(is->worker, 4);
+    ck_assert_uint_eq(is->gen, 1);
+    ck_assert_int_eq(is->pid, spawned.u.worker.value);
+    ck_assert_uint_eq(is->flags, 0);
+    ck_assert_mem_eq(is->memo, memo_text, sizeof(memo_text));
+    ck_assert_int_eq(fstat(adopted[0].fds[PL_GUARD_ADOPT_S2W_RW], &seen), 0);
+    ck_assert(seen.st_ino == spawned_channel.st_ino);
+    ck_assert_int_eq(fstat(adopted[0].fds[PL_GUARD_ADOPT_W2S_RO], &seen), 0);
+    ck_assert(seen.st_ino == spawned_channel.st_ino);
+    ck_assert_int_eq(fstat(adopted[0].fds[PL_GUARD_ADOPT_SOCK_S], &seen), 0);
+    ck_assert_int_eq(fstat(sock, &mine), 0);
+    ck_assert(seen.st_ino == mine.st_ino);
+    close(sock);
+    kill_supervisor(); /* and once more, in the middle of everything */
+    ck_assert_uint_eq(adopted_count, 1);
+    assert_alive(pids, TREE_PROCESSES);
+    /* the pidfd is that of the process */
+    ck_assert_int_eq(poll(&(struct pollfd){adopted[0].fds[PL_GUARD_ADOPT_PIDFD], POLLIN, 0}, 1, 0),
+                     0);
+    pl_guard_client_kill_tree(house.client, 4, 1);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    assert_gone(pids, TREE_PROCESSES);
+    await(adopted[0].fds[PL_GUARD_ADOPT_PIDFD], POLLIN);
+    stop_guard();
+}
+END_TEST
+
+START_TEST(a_death_that_nobody_saw_is_told)
+{
+    pid_t pids[TREE_PROCESSES];
+    struct pl_guard_message message;
+    int sock;
+
+    start_guard(with_cgroup);
+    enter();
+    pl_guard_client_ready(house.client);
+    sock = spawn(4, worker_path, "leave");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    for (int i = 0; i < TREE_PROCESSES; i++)
+        pids[i] = next_pid(sock);
+    kill(house.fake_pid, SIGSTOP);
+    ck_assert_int_eq(send(sock, "x", 1, 0), 1); /* it exits with 7 and leaves descendants */
+    kill_supervisor();
+    ck_assert_uint_eq(adopted_count, 1);
+    ck_assert_uint_eq(adopted[0].u.is.worker, 4);
+    message = expect(PL_GUARD_EXITED);
+    ck_assert_int_eq(WEXITSTATUS(message.u.worker.value), 7);
+    expect(PL_GUARD_TREE_GONE);
+    assert_gone(pids, TREE_PROCESSES);
+    /* told, but what followed from it may be lost with the one who was told */
+    kill_supervisor();
+    ck_assert_uint_eq(adopted_count, 1);
+    ck_assert_uint_eq(adopted[0].u.is.flags, PL_GUARD_WORKER_EXITED);
+    ck_assert_int_eq(WEXITSTATUS(adopted[0].u.is.status), 7);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    pl_guard_client_forget(house.client, 4, 1);
+    pl_guard_client_forget(house.client, 4, 1); /* of none: no offence */
+    kill_supervisor();
+    ck_assert_uint_eq(adopted_count, 0);
+    close(sock);
+    stop_guard();
+}
+END_TEST
+
+START_TEST(an_order_to_end_is_handed_over)
+{
+    struct pl_guard_welcome welcome;
+    int sock, listener, held;
+
+    start_guard(with_cgroup);
+    enter();
+    pl_guard_client_ready(house.client);
+    sock = spawn(4, worker_path, "tree");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    pl_guard_client_kill_tree(house.client, 4, 1);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    close(spawn(5, "/nonexistent/program", "x"));
+    expect(PL_GUARD_SPAWN_FAILED);
+    kill(house.fake_pid, SIGKILL);
+    meet_supervisor();
+    welcome = read_welcome(&listener, &held);
+    close(listener);
+    ck_assert_uint_eq(welcome.gen_max, 1);
+    ck_assert_uint_eq(adopted_count, 1); /* one that never lived is nobody's */
+    ck_assert_uint_eq(adopted[0].u.is.flags, PL_GUARD_WORKER_EXITED | PL_GUARD_WORKER_ORDERED);
+    close(sock);
+    stop_guard();
+}
+END_TEST
+
+/* It may be the adoption that kills them. */
+START_TEST(the_third_failure_ends_the_trees)
+{
+    pid_t pids[TREE_PROCESSES];
+    int sock;
+
+    start_guard(with_cgroup);
+    enter();
+    pl_guard_client_ready(house.client);
+    sock = spawn(1, worker_path, "tree");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    for (int i = 0; i < TREE_PROCESSES; i++)
+        pids[i] = next_pid(sock);
+    for (int i = 0; i < 3; i++) {
+        kill_supervisor();
+        ck_assert_uint_eq(adopted_count, 1);
+        assert_alive(pids, TREE_PROCESSES);
+    }
+    kill_supervisor();
+    ck_assert_uint_eq(adopted_count, 0);
+    assert_gone(pids, TREE_PROCESSES);
     close(sock);
     stop_guard();
 }
@@ -602,6 +783,10 @@ make_suite(void)
     tcase_add_test(tests, fork_bomb_ends);
     tcase_add_test(tests, spawn_failure_is_told);
     tcase_add_test(tests, restart_gives_everything_back);
+    tcase_add_test(tests, workers_are_handed_over);
+    tcase_add_test(tests, a_death_that_nobody_saw_is_told);
+    tcase_add_test(tests, an_order_to_end_is_handed_over);
+    tcase_add_test(tests, the_third_failure_ends_the_trees);
     tcase_add_test(tests, invalid_configuration_ends_at_once);
     tcase_add_test(tests, never_ready_gives_up);
     tcase_add_test(tests, one_guard_an_instance);
