@@ -167,7 +167,7 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
         terminate(sup, worker->value);
         return;
     case PL_GUARD_HOLD_FAILED:
-        pl_log(PL_LOG_ERROR, "the guard cannot keep a chunk of the log",
+        pl_log(PL_LOG_ERROR, "the guard cannot keep a chunk of the log, or a stream",
                PL_F_UINT("key", message->u.hold.key), PL_F_ERRNO("error", message->u.hold.error));
         return;
     case PL_GUARD_SPAWN:

@@ -376,6 +376,22 @@ check_bytes(uint32_t number, struct pl_str data)
         REQUIRE((uint8_t)data.data[i] == payload_byte(number, i));
 }
 
+/* A job that runs: its START is where the answer says, and it is that of this attempt. */
+static void
+check_start(const struct model *m, const struct pl_recover_image *images, size_t count,
+            const struct pl_recovered_job *job)
+{
+    struct pl_record_view view;
+    REQUIRE((job->state == PL_JOB_RUNNING) == (job->start_location != 0));
+    if (job->start_location == 0)
+        return;
+    const uint8_t *at = at_location(images, count, job->start_location);
+    REQUIRE(at && pl_record_open(at, 200000, m->config.seed, &view) == 0);
+    REQUIRE(view.head.type == PL_RECORD_START && view.head.lsn == job->start_lsn);
+    REQUIRE(memcmp(&view.head.job, &job->id, sizeof(job->id)) == 0);
+    REQUIRE(view.head.attempt == job->attempts);
+}
+
 static void
 check_record(const struct model *m, const struct pl_recover_image *images, size_t count,
              uint32_t number, const struct pl_recovered_job *job)
@@ -397,6 +413,7 @@ check_record(const struct model *m, const struct pl_recover_image *images, size_
         REQUIRE(pl_job_spec_decode(view.body, &spec) == 0);
         REQUIRE(spec.payload.len == m->jobs[number].payload_bytes);
         check_bytes(number, spec.payload);
+        check_start(m, images, count, job);
     }
 }
 

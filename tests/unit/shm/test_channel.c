@@ -245,6 +245,63 @@ START_TEST(test_a_job_through_the_channel)
 }
 END_TEST
 
+static void
+dispatch_to(uint32_t slot, uint32_t generation)
+{
+    struct pl_rec_dispatch dispatch = {.attempt = generation};
+    struct pl_ring_meta meta = {.kind = PL_S2W_DISPATCH, .slot = slot, .generation = generation};
+    struct pl_ring_part part = {&dispatch, sizeof(dispatch)};
+    ck_assert_int_eq(pl_ring_add_parts(&sup.out, &meta, &part, 1), 0);
+}
+
+/* The supervisor died, and the next one attaches: what was not taken is found, and stays. */
+START_TEST(test_a_successor_sees_what_waits)
+{
+    uint8_t buf[4096];
+    struct pl_ring_record record;
+    struct pl_ring_consumer walk;
+    struct pl_channel next;
+    uint32_t generation;
+    make_channel(4);
+    for (uint32_t slot = 0; slot < 3; slot++)
+        dispatch_to(slot, 5 + slot);
+    (void)pl_channel_publish(&sup);
+    dispatch_to(3, 8); /* it died before it published that */
+    pl_channel_stop(&sup, 1, 6, PL_STOP_TIMEOUT);
+    pl_channel_set_control(&sup, PL_CONTROL_DRAIN);
+    ck_assert_int_eq(pl_ring_pop(&worker.in, buf, sizeof(buf), &record), 0);
+    pl_ring_release(&worker.in);
+    ck_assert_int_eq(
+        pl_channel_attach_supervisor(s2w.base, s2w.bytes, w2s_ro.base, w2s_ro.bytes, &next), 0);
+    ck_assert_int_eq(pl_channel_pending_begin(&next, &walk), 0);
+    for (uint32_t slot = 1; slot < 3; slot++) {
+        ck_assert_int_eq(pl_ring_peek(&walk, &record), 0);
+        ck_assert_uint_eq(record.meta.slot, slot);
+        ck_assert_uint_eq(record.meta.generation, 5 + slot);
+        pl_ring_skip(&walk, &record);
+    }
+    ck_assert_int_eq(pl_ring_peek(&walk, &record), PL_RING_E_EMPTY);
+    ck_assert_int_eq(pl_channel_stop_word(&next, 1, &generation), PL_STOP_TIMEOUT);
+    ck_assert_uint_eq(generation, 6);
+    ck_assert_int_eq(pl_channel_stop_word(&next, 0, &generation), PL_STOP_NONE);
+    ck_assert_uint_eq(generation, 0);
+    ck_assert_uint_eq(pl_channel_own_control(&next), PL_CONTROL_DRAIN);
+    for (uint32_t slot = 1; slot < 3; slot++) { /* the worker finds them as if nobody had looked */
+        ck_assert_int_eq(pl_ring_pop(&worker.in, buf, sizeof(buf), &record), 0);
+        ck_assert_uint_eq(record.meta.slot, slot);
+    }
+    ck_assert_int_eq(pl_ring_pop(&worker.in, buf, sizeof(buf), &record), PL_RING_E_EMPTY);
+    /* a worker whose head is somewhere in the middle of a record is not believed */
+    struct pl_w2s_control *theirs = (void *)((uint8_t *)w2s.base + 128);
+    atomic_store(&theirs->dispatch.head, atomic_load(&theirs->dispatch.head) + 64);
+    ck_assert_int_eq(pl_channel_pending_begin(&next, &walk), 0);
+    ck_assert_int_eq(pl_ring_peek(&walk, &record), PL_RING_E_CORRUPT);
+    atomic_store(&theirs->dispatch.head, 1u << 30);
+    ck_assert_int_eq(pl_channel_pending_begin(&next, &walk), PL_RING_E_CORRUPT);
+    drop_channel();
+}
+END_TEST
+
 START_TEST(test_words)
 {
     make_channel(1);
@@ -444,6 +501,7 @@ main(void)
     tcase_add_test(tcase, test_frozen_body_maps_read_only);
     tcase_add_test(tcase, test_layout_does_not_overlap);
     tcase_add_test(tcase, test_a_job_through_the_channel);
+    tcase_add_test(tcase, test_a_successor_sees_what_waits);
     tcase_add_test(tcase, test_words);
     tcase_add_test(tcase, test_attach_refuses);
     tcase_add_test(tcase, test_worker_scribbles_over_everything);

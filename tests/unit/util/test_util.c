@@ -189,6 +189,18 @@ START_TEST(descriptors_travel)
     ck_assert_int_eq(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
     close(fds[0]);
     close(fds[1]);
+    /* a look takes nothing */
+    ck_assert_int_eq(pl_fd_send(pair[0], "hi", 2, pipe_fds, 1), 2);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(pl_fd_peek(pair[1], data, sizeof(data), fds, 4, &count), 2);
+        ck_assert_uint_eq(count, 1);
+        fstat(fds[0], &came);
+        ck_assert(sent.st_ino == came.st_ino);
+        close(fds[0]);
+    }
+    ck_assert_int_eq(pl_fd_receive(pair[1], data, sizeof(data), fds, 4, &count), 2);
+    close(fds[0]);
+    ck_assert_int_eq(pl_fd_peek(pair[1], data, sizeof(data), fds, 4, &count), -EAGAIN);
     /* more than there is room for: refused, and nothing stays open */
     ck_assert_int_eq(pl_fd_send(pair[0], "hi", 2, pipe_fds, 2), 2);
     int next = dup(0);
