@@ -509,6 +509,8 @@ settle(struct pl_supervisor *sup, struct pl_worker *worker, bool exited, bool or
         pl_worker_kill(sup, worker, false);
         return;
     }
+    /* What was published, or given back, may not have been rung for. */
+    (void)pl_bell_ring(worker->bell_worker_fd);
     uint64_t bits = pl_channel_own_control(&worker->channel);
     bool unknown = stop_unknown(sup, worker);
     (void)pl_report_collect(sup, worker, REPORTS_MAX);

@@ -60,7 +60,7 @@ def crc32c(data):
 
 def write_current(segment, slot, job, attempt, generation):
     """The first record of a slot that never had one: docs/SHM.md, two-copy slot, generation 1."""
-    base = 384 + 192 + 1600 + 2240 + slot * 192  # control words, identity, facts, last words
+    base = 448 + 192 + 1600 + 2240 + slot * 192  # control words, identity, facts, last words
     payload = job + struct.pack('<IIIIqQ', attempt, generation, 3, 0, 1, 0)
     copy = struct.pack('<QQ', 1, len(payload) << 32 | crc32c(payload + struct.pack('<Q', 1)))
     segment.seek(base + 64 + 64)  # behind copy 0
