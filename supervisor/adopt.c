@@ -281,14 +281,15 @@ adopt_one(struct pl_supervisor *sup, struct pl_adoptee *adoptee)
     memo.name[sizeof(memo.name) - 1] = '\0';
     uint32_t index = adoptee->is.worker;
     struct pl_worker worker = pl_worker_blank(index, adoptee->is.gen);
-    if (memo.version != PL_WORKER_MEMO_VERSION || index >= sup->worker_capacity ||
-        sup->workers[index].used)
+    if (memo.version != PL_WORKER_MEMO_VERSION)
         return -EPROTO;
     int rc = find_group(sup, memo.name, &worker);
-    if (rc == -ENOENT)
+    if (rc == -ENOENT) {
         turn_away(sup, adoptee, memo.name);
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
+        return 0;
+    }
+    if (rc < 0 || index >= sup->worker_capacity || sup->workers[index].used)
+        return -EPROTO;
     worker.used = true;
     worker.pid = (uint32_t)adoptee->is.pid;
     worker.restarts = memo.restarts;

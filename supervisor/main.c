@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -101,6 +102,17 @@ parse_arguments(int argc, char **argv, struct pl_supervisor *sup, struct argumen
 }
 
 /* ---- start ---- */
+
+/* Connections, channels and streams each take descriptors; the guard starts nobody from here. */
+static void
+raise_file_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &limit);
+}
 
 static int
 load_config(struct pl_supervisor *sup)
@@ -400,6 +412,7 @@ main(int argc, char **argv)
     pl_assert_set_hook(on_assert);
     signal(SIGPIPE, SIG_IGN);
     pl_store_init(&sup.store);
+    raise_file_limit();
     read_clocks(&sup);
     sup.started_mono = sup.now;
     sup.started_wall = sup.now_wall;

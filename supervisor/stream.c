@@ -9,6 +9,7 @@
 
 #include "supervisor/supervisor.h"
 #include "supervisor/worker.h"
+#include "util/fd.h"
 
 #define MAGIC       0x4d41455254534c50u
 #define HEAD_BYTES  64u
@@ -62,24 +63,29 @@ pl_stream_bytes(const struct pl_stream *stream)
     return (struct pl_str){(const char *)stream->head + HEAD_BYTES, kept};
 }
 
+static int
+make_file(struct pl_supervisor *sup, const struct pl_worker *worker, uint32_t slot)
+{
+    int fd = memfd_create("pl-stream", MFD_CLOEXEC);
+    if (fd >= 0 &&
+        (ftruncate(fd, FIRST_BYTES) < 0 ||
+         pl_guard_client_hold(sup->guard, pl_stream_key(worker->index, slot), worker->gen, fd) < 0))
+        fd = pl_fd_close(fd);
+    return fd;
+}
+
+/* Without a descriptor it is memory of ours alone: whole, unless we die. */
 static bool
 make(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
 {
-    struct pl_stream *stream = &worker->runs[slot].stream;
-    int fd = memfd_create("pl-stream", MFD_CLOEXEC);
-    if (fd < 0)
-        return false;
-    void *base = MAP_FAILED;
-    if (ftruncate(fd, FIRST_BYTES) == 0)
-        base = mmap(NULL, FIRST_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED ||
-        pl_guard_client_hold(sup->guard, pl_stream_key(worker->index, slot), worker->gen, fd) < 0) {
-        if (base != MAP_FAILED)
-            munmap(base, FIRST_BYTES);
-        close(fd);
+    int fd = make_file(sup, worker, slot);
+    int flags = fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+    void *base = mmap(NULL, FIRST_BYTES, PROT_READ | PROT_WRITE, flags, fd, 0);
+    if (base == MAP_FAILED) {
+        pl_fd_close(fd);
         return false;
     }
-    *stream = (struct pl_stream){.head = base, .mapped = FIRST_BYTES, .fd = fd};
+    worker->runs[slot].stream = (struct pl_stream){.head = base, .mapped = FIRST_BYTES, .fd = fd};
     return true;
 }
 
@@ -111,7 +117,7 @@ grow(struct pl_stream *stream, uint64_t bytes)
         mapped *= 2;
     if (mapped == stream->mapped)
         return true;
-    if (ftruncate(stream->fd, (off_t)mapped) < 0)
+    if (stream->fd >= 0 && ftruncate(stream->fd, (off_t)mapped) < 0)
         return false;
     void *base = mremap(stream->head, stream->mapped, mapped, MREMAP_MAYMOVE);
     if (base == MAP_FAILED)
@@ -128,7 +134,7 @@ pl_stream_append(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t s
     struct pl_run *run = &worker->runs[slot];
     struct pl_stream *stream = &run->stream;
     if (!begin(sup, worker, slot)) {
-        run->stream_lost = true; /* no memory, no descriptor */
+        run->stream_lost = true; /* no memory */
         return;
     }
     uint64_t total = total_of(stream->head);
@@ -159,9 +165,10 @@ pl_stream_close(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t sl
     struct pl_stream *stream = &worker->runs[slot].stream;
     if (stream->head == NULL)
         return;
-    (void)pl_guard_client_release(sup->guard, pl_stream_key(worker->index, slot), worker->gen);
+    if (stream->fd >= 0)
+        (void)pl_guard_client_release(sup->guard, pl_stream_key(worker->index, slot), worker->gen);
     munmap(stream->head, stream->mapped);
-    close(stream->fd);
+    pl_fd_close(stream->fd);
     *stream = (struct pl_stream){.head = NULL};
 }
 

@@ -26,7 +26,7 @@ struct pl_worker;
 struct pl_stream {
     struct pl_stream_head *head; /* the mapping, NULL: none */
     size_t mapped;
-    int fd;     /* with a mapping only */
+    int fd;     /* with a mapping only; -1: none could be had, it is private memory */
     bool begun; /* it is the present job's */
 };
 

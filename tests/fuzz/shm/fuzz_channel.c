@@ -138,6 +138,23 @@ consume(struct pl_channel *channel)
     (void)pl_channel_publish(channel);
 }
 
+/* An adoption: the cells are ours, where they begin is the worker's word. */
+static void
+walk_pending(const struct pl_channel *sup)
+{
+    struct pl_ring_consumer walk;
+    struct pl_ring_record record;
+    uint32_t generation, count = 0;
+    int rc = pl_channel_pending_begin(sup, &walk);
+    while (rc == PL_RING_OK && (rc = pl_ring_peek(&walk, &record)) == PL_RING_OK) {
+        must(++count <= params.dispatch_ring_bytes / 64);
+        pl_ring_skip(&walk, &record);
+    }
+    must(rc == PL_RING_E_EMPTY || rc == PL_RING_E_CORRUPT);
+    for (uint32_t i = 0; i < params.slot_count; i++)
+        must(pl_channel_stop_word(sup, i, &generation) <= PL_STOP_MEMORY);
+}
+
 static void
 read_worker(const struct pl_channel *sup)
 {
@@ -195,10 +212,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     if (mine != NULL) {
         consume(mine);
-        if (!as_worker)
+        if (!as_worker) {
             read_worker(mine);
-        else
+            walk_pending(mine);
+        } else {
             (void)pl_channel_stopped(mine, 0, 1);
+        }
     }
     free(s2w);
     free(w2s);
