@@ -10,114 +10,14 @@
 #include "supervisor/act.h"
 #include "supervisor/configure.h"
 #include "supervisor/launch.h"
+#include "supervisor/seat.h"
 #include "supervisor/worker.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/proc.h"
 
 /* More than a report ring can hold: what lies ready is taken, a busy worker does not keep us. */
-#define REPORTS_MAX    65536u
-#define SLOT_TRIES_MAX 16
-
-enum seat_state {
-    SEAT_NONE,    /* nothing, or something that had ended and was taken */
-    SEAT_WAITING, /* dispatched, not taken yet */
-    SEAT_RUNNING,
-    SEAT_ENDED, /* its end is published */
-};
-
-/* What a slot of a worker has. */
-struct pl_seat {
-    struct pl_uuid job;
-    uint32_t attempt;
-    uint32_t generation;
-    enum seat_state state;
-    enum pl_stop_reason stop; /* that was asked of it */
-    pl_time started;          /* the worker's own stamp; 0: none */
-    bool claimed;             /* the log knows it */
-};
-
-/* ---- the slots ---- */
-
-/* Generations wrap: later is less than half a turn ahead. */
-static bool
-is_later(uint32_t a, uint32_t b)
-{
-    return (int32_t)(a - b) > 0;
-}
-
-static void
-raise_generation(struct pl_run *run, uint32_t generation)
-{
-    if (is_later(generation, run->generation))
-        run->generation = generation;
-}
-
-static void
-seat_dispatch(struct pl_worker *worker, const struct pl_ring_record *record)
-{
-    struct pl_rec_dispatch head;
-    if (record->meta.kind != PL_S2W_DISPATCH || record->meta.slot >= worker->slot_count ||
-        record->body_bytes < sizeof(head))
-        return;
-    memcpy(&head, record->body, sizeof(head));
-    worker->seats[record->meta.slot] = (struct pl_seat){.job = head.job,
-                                                        .attempt = head.attempt,
-                                                        .generation = record->meta.generation,
-                                                        .state = SEAT_WAITING};
-    raise_generation(&worker->runs[record->meta.slot], record->meta.generation);
-}
-
-/* Return: false when the slot cannot be believed. */
-static bool
-seat_current(struct pl_worker *worker, uint32_t slot)
-{
-    struct pl_seat *seat = &worker->seats[slot];
-    struct pl_current_job current;
-    int outcome = PL_SLOT_E_BUSY;
-    for (int i = 0; i < SLOT_TRIES_MAX && outcome == PL_SLOT_E_BUSY; i++)
-        outcome = pl_channel_read_current(&worker->channel, slot, &current);
-    if (outcome == PL_SLOT_E_EMPTY)
-        return true;
-    if (outcome != PL_SLOT_OK)
-        return false;
-    raise_generation(&worker->runs[slot], current.generation);
-    if (current.state == PL_CURRENT_IDLE ||
-        (seat->state == SEAT_WAITING && seat->generation != current.generation))
-        return true; /* it has the job before the one that waits */
-    *seat =
-        (struct pl_seat){.job = current.job,
-                         .attempt = current.attempt,
-                         .generation = current.generation,
-                         .state = current.state == PL_CURRENT_FINISHED ? SEAT_ENDED : SEAT_RUNNING,
-                         .started = current.start_ns};
-    return true;
-}
-
-/* Dispatches first, then slots: a job leaves the ring only after its slot has it. */
-static bool
-read_seats(struct pl_worker *worker)
-{
-    struct pl_ring_consumer walk;
-    struct pl_ring_record record;
-    int rc = pl_channel_pending_begin(&worker->channel, &walk);
-    while (rc == PL_RING_OK && (rc = pl_ring_peek(&walk, &record)) == PL_RING_OK) {
-        seat_dispatch(worker, &record);
-        pl_ring_skip(&walk, &record);
-    }
-    if (rc != PL_RING_E_EMPTY)
-        return false;
-    for (uint32_t slot = 0; slot < worker->slot_count; slot++) {
-        uint32_t generation;
-        if (!seat_current(worker, slot))
-            return false;
-        enum pl_stop_reason stop = pl_channel_stop_word(&worker->channel, slot, &generation);
-        raise_generation(&worker->runs[slot], generation);
-        if (worker->seats[slot].state != SEAT_NONE && worker->seats[slot].generation == generation)
-            worker->seats[slot].stop = stop;
-    }
-    return true;
-}
+#define REPORTS_MAX 65536u
 
 /* ---- workers ---- */
 
@@ -151,7 +51,7 @@ read_channel(struct pl_worker *worker, bool exited)
     if (phase >= PL_W2S_PHASE_READY && phase != PL_W2S_PHASE_FAILED &&
         pl_channel_read_facts(&worker->channel, &worker->facts) != PL_SLOT_OK)
         return "it is ready without the plugin's facts";
-    return read_seats(worker) ? NULL : "its slots are damaged";
+    return pl_seats_read(worker) ? NULL : "its slots are damaged";
 }
 
 static enum pl_worker_status
@@ -236,6 +136,15 @@ enter_core(struct pl_supervisor *sup, struct pl_worker *worker)
         pl_log(PL_LOG_ERROR, "the core refused a worker", PL_F_STR("worker", worker->name));
 }
 
+/* Nothing that it says counts: the log alone tells what it has. */
+static void
+distrust(struct pl_worker *worker, const char *why)
+{
+    worker->corrupt = true;
+    memset(worker->seats, 0, worker->slot_count * sizeof(*worker->seats));
+    snprintf(worker->error, sizeof(worker->error), "%s", why);
+}
+
 static void
 take_descriptors(struct pl_worker *worker, struct pl_adoptee *adoptee)
 {
@@ -261,11 +170,8 @@ adopt(struct pl_supervisor *sup, struct pl_worker *worker, struct pl_adoptee *ad
     PL_ASSERT(worker->seats != NULL);
     if (wrong == NULL)
         wrong = read_channel(worker, exited);
-    if (wrong != NULL) { /* nothing that it says counts: the log alone tells what it has */
-        worker->corrupt = true;
-        memset(worker->seats, 0, worker->slot_count * sizeof(*worker->seats));
-        snprintf(worker->error, sizeof(worker->error), "%s", wrong);
-    }
+    if (wrong != NULL)
+        distrust(worker, wrong);
     worker->status = status_of(worker);
     worker->known_death =
         worker->status == PL_WORKER_DYING || (adoptee->is.flags & PL_GUARD_WORKER_ORDERED) != 0;
@@ -344,7 +250,7 @@ find_worker(struct pl_supervisor *sup, const struct pl_job_note *note)
 static bool
 has_job(const struct pl_seat *seat, const struct pl_recovered_job *job)
 {
-    return seat->state != SEAT_NONE && !seat->claimed && seat->attempt == job->attempts &&
+    return seat->state != PL_SEAT_NONE && !seat->claimed && seat->attempt == job->attempts &&
            pl_uuid_equal(&seat->job, &job->id);
 }
 
@@ -352,8 +258,53 @@ has_job(const struct pl_seat *seat, const struct pl_recovered_job *job)
 static void
 sit_down(struct pl_seat *seat, const struct pl_recovered_job *job, uint32_t generation)
 {
-    *seat = (struct pl_seat){
-        .job = job->id, .attempt = job->attempts, .generation = generation, .state = SEAT_RUNNING};
+    *seat = (struct pl_seat){.job = job->id,
+                             .attempt = job->attempts,
+                             .generation = generation,
+                             .state = PL_SEAT_RUNNING};
+}
+
+/* By what the workers say, when the log's word for the place cannot be read. */
+static bool
+find_seat(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+          struct pl_worker **ret_worker, uint32_t *ret_slot)
+{
+    for (uint32_t i = 0; i < sup->worker_count; i++) {
+        struct pl_worker *worker = &sup->workers[i];
+        for (uint32_t slot = 0; worker->seats != NULL && slot < worker->slot_count; slot++)
+            if (has_job(&worker->seats[slot], job)) {
+                *ret_worker = worker;
+                *ret_slot = slot;
+                return true;
+            }
+    }
+    return false;
+}
+
+/* It was given a job, so it had been ready; now it says that it was not. */
+static void
+unmask(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    distrust(worker, "it was ready, and says that it never was");
+    worker->status = PL_WORKER_UP;
+    worker->known_death = false;
+    enter_core(sup, worker);
+}
+
+static void
+fill_place(const struct pl_supervisor *sup, const struct pl_worker *worker, uint32_t slot,
+           pl_time boot_ns, const struct pl_job_note *note, struct pl_restore *restore)
+{
+    pl_time age = sup->now_boot - boot_ns, stamp = worker->seats[slot].started;
+    restore->run = (struct pl_restore_run){
+        .worker = {worker->index, worker->gen},
+        .slot = slot,
+        .started = age > 0 && age < sup->now ? sup->now - age : sup->now,
+        .stamp = stamp > 0 && stamp <= sup->now ? stamp : 0,
+    };
+    memcpy(restore->run.device_mask, note->device_mask, sizeof(note->device_mask));
+    if ((note->flags & PL_NOTE_ALONE) != 0)
+        restore->spec.flags |= PL_SPEC_SOLO;
 }
 
 enum pl_adopt_place
@@ -362,27 +313,28 @@ pl_adopt_place(struct pl_supervisor *sup, const struct pl_recovered_job *job,
 {
     struct pl_record_view view;
     struct pl_job_note note;
+    struct pl_worker *worker;
     if (pl_memlog_read(sup->log, job->start_location, false, &view) != PL_MEMLOG_OK ||
-        view.head.type != PL_RECORD_START || pl_job_note_decode(view.body, &note) != 0)
-        return PL_ADOPT_NOWHERE;
-    struct pl_worker *worker = find_worker(sup, &note);
+        view.head.type != PL_RECORD_START || pl_job_note_decode(view.body, &note) != 0) {
+        note = (struct pl_job_note){.slot = 0};
+        view.head.boot_ns = sup->now_boot;
+        if (!find_seat(sup, job, &worker, &note.slot))
+            return PL_ADOPT_NOWHERE;
+    } else {
+        worker = find_worker(sup, &note);
+    }
     if (worker == NULL || note.slot >= worker->slot_count)
         return PL_ADOPT_NOWHERE;
+    if (!worker->core_ready && !worker->corrupt)
+        unmask(sup, worker);
     struct pl_seat *seat = &worker->seats[note.slot];
     if (worker->corrupt)
         sit_down(seat, job, worker->runs[note.slot].generation);
-    if (!worker->core_ready || !has_job(seat, job))
-        return worker->corrupt ? PL_ADOPT_NOWHERE : PL_ADOPT_NOT_SENT;
-    pl_time age = sup->now_boot - view.head.boot_ns;
-    restore->run = (struct pl_restore_run){
-        .worker = {worker->index, worker->gen},
-        .slot = note.slot,
-        .started = age > 0 && age < sup->now ? sup->now - age : sup->now,
-        .stamp = seat->started > 0 && seat->started <= sup->now ? seat->started : 0,
-    };
-    memcpy(restore->run.device_mask, note.device_mask, sizeof(note.device_mask));
-    if ((note.flags & PL_NOTE_ALONE) != 0)
-        restore->spec.flags |= PL_SPEC_SOLO;
+    if (!worker->core_ready)
+        return PL_ADOPT_NOWHERE;
+    if (!has_job(seat, job))
+        return PL_ADOPT_NOT_SENT;
+    fill_place(sup, worker, note.slot, view.head.boot_ns, &note, restore);
     *ret_worker = worker;
     return PL_ADOPT_HERE;
 }
@@ -459,8 +411,8 @@ has_ended(struct pl_supervisor *sup, const struct pl_seat *seat)
     struct pl_outcome_entry entry;
     if (pl_core_job_find(&sup->core, &seat->job, &ref) == PL_CORE_OK &&
         pl_core_job_view(&sup->core, ref, &view) == PL_CORE_OK)
-        return seat->state == SEAT_RUNNING && view.attempt >= seat->attempt;
-    return seat->state == SEAT_RUNNING &&
+        return seat->state == PL_SEAT_RUNNING && view.attempt >= seat->attempt;
+    return seat->state == PL_SEAT_RUNNING &&
            pl_outcome_store_get(sup->outcomes, &seat->job, &entry) == 0;
 }
 
@@ -471,7 +423,7 @@ stop_unknown(struct pl_supervisor *sup, struct pl_worker *worker)
     bool any = false;
     for (uint32_t slot = 0; slot < worker->slot_count; slot++) {
         const struct pl_seat *seat = &worker->seats[slot];
-        if (seat->claimed || seat->state == SEAT_NONE || seat->state == SEAT_ENDED ||
+        if (seat->claimed || seat->state == PL_SEAT_NONE || seat->state == PL_SEAT_ENDED ||
             has_ended(sup, seat))
             continue;
         any = true;
@@ -494,7 +446,7 @@ static void
 check_ends(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     for (uint32_t slot = 0; slot < worker->slot_count; slot++)
-        if (worker->seats[slot].state == SEAT_ENDED && worker->seats[slot].claimed &&
+        if (worker->seats[slot].state == PL_SEAT_ENDED && worker->seats[slot].claimed &&
             worker->runs[slot].adopted && worker->runs[slot].job.gen != 0)
             pl_worker_distrust(sup, worker, "it says that a job has ended, and did not tell how");
 }

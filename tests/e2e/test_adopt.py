@@ -342,14 +342,20 @@ class Changed(Base):
         self.check_units()
 
     def test_a_damaged_channel(self):
+        self.disbelieved(16, b'\xff' * 16)  # the channel's id
+
+    def test_a_worker_that_was_never_ready(self):
+        self.disbelieved(128, struct.pack('<Q', 2))  # phase: loading
+
+    def disbelieved(self, offset, words):
         jobs = {name: self.gated(name) for name in ('a', 'b')}
         victims = {pid: worker for pid, worker in self.workers('sh').items()
                    if worker['state'] == 'busy'}
         pid = self.stop_supervisor()
         for victim in victims:
             with open(f'/proc/{victim}/fd/4', 'r+b', buffering=0) as segment:
-                segment.seek(16)  # the channel's id
-                segment.write(b'\xff' * 16)
+                segment.seek(offset)
+                segment.write(words)
         self.kill_supervisor(pid)
         for name, job in jobs.items():
             lib.until(f'{name} runs again', lambda n=name: len(self.starts(n)) == 2)
