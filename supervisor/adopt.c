@@ -158,6 +158,18 @@ take_descriptors(struct pl_worker *worker, struct pl_adoptee *adoptee)
             adoptee->fds[i] = -1;
 }
 
+/* Each dispatch into a slot has the next generation. */
+static void
+count_jobs(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    const struct pl_config_workers *config = sup->groups[worker->group].config;
+    for (uint32_t slot = 0; slot < worker->slot_count; slot++)
+        worker->jobs_started += worker->runs[slot].generation;
+    worker->jobs_max = config != NULL ? config->recycle.max_jobs : 0;
+    if (worker->jobs_max != 0 && worker->jobs_started >= worker->jobs_max)
+        sup->recycle_wanted = true;
+}
+
 static void
 adopt(struct pl_supervisor *sup, struct pl_worker *worker, struct pl_adoptee *adoptee)
 {
@@ -172,6 +184,7 @@ adopt(struct pl_supervisor *sup, struct pl_worker *worker, struct pl_adoptee *ad
         wrong = read_channel(worker, exited);
     if (wrong != NULL)
         distrust(worker, wrong);
+    count_jobs(sup, worker);
     worker->status = status_of(worker);
     worker->known_death =
         worker->status == PL_WORKER_DYING || (adoptee->is.flags & PL_GUARD_WORKER_ORDERED) != 0;
@@ -479,6 +492,28 @@ settle(struct pl_supervisor *sup, struct pl_worker *worker, bool exited, bool or
     }
 }
 
+/* Two with one name: the later was started to replace the earlier. */
+static void
+part_pair(struct pl_supervisor *sup, struct pl_worker *earlier, const struct pl_worker *later)
+{
+    earlier->replaced = true;
+    earlier->wanted = false;
+    if (later->status == PL_WORKER_UP)
+        pl_worker_leave(sup, earlier, false);
+}
+
+static void
+part_pairs(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; i < sup->worker_count; i++)
+        for (uint32_t k = 0; k < sup->worker_count; k++) {
+            struct pl_worker *a = &sup->workers[i], *b = &sup->workers[k];
+            if (a->used && b->used && !a->replaced && a->gen < b->gen && a->group == b->group &&
+                a->replica == b->replica)
+                part_pair(sup, a, b);
+        }
+}
+
 static void
 tell(struct pl_supervisor *sup, const struct pl_welcome *welcome)
 {
@@ -512,6 +547,7 @@ pl_adopt_settle(struct pl_supervisor *sup)
     }
     if (welcome->worker_count == 0)
         return;
+    part_pairs(sup);
     tell(sup, welcome);
     /* The books were put together from what others kept: a mistake must not live on in them. */
     const char *broken = pl_core_check(&sup->core);

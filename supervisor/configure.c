@@ -307,7 +307,7 @@ same_list(const struct pl_config_strings *a, const struct pl_config_strings *b)
     return true;
 }
 
-/* Whether a process started for @a is what @b asks for. */
+/* Whether a process started for @a is what @b asks for (launch.c, pl_worker_settings(), too). */
 static bool
 same_process(const struct pl_config_workers *a, const struct pl_config_workers *b)
 {

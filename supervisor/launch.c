@@ -173,6 +173,11 @@ pl_worker_settings(const struct pl_group *group)
         hash = mix_text(hash, config->env.items[i]);
     hash = mix(hash, &config->concurrency, sizeof(config->concurrency));
     hash = mix(hash, &config->run_as, sizeof(config->run_as));
+    hash = mix_text(hash, config->cpus);
+    hash = mix(hash, &config->sandbox.nice, sizeof(config->sandbox.nice));
+    hash = mix(hash, &config->sandbox.oom_score_adj, sizeof(config->sandbox.oom_score_adj));
+    hash = mix(hash, &config->sandbox.no_new_privileges, sizeof(config->sandbox.no_new_privileges));
+    hash = mix(hash, &config->recycle.max_jobs, sizeof(config->recycle.max_jobs));
     return mix(hash, &config->limits, sizeof(config->limits));
 }
 
