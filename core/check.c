@@ -29,6 +29,9 @@ check_header(const struct pl_core *core)
     REQUIRE(h->type_last <= h->type_end, "type_last");
     REQUIRE(h->tenant_last < h->string_end, "tenant_last");
     REQUIRE(h->cost_end <= l->cost_count, "cost_end");
+    REQUIRE(h->cost_last <= h->cost_end &&
+                (h->cost_last == 0 || pl_cost_record_at(core, h->cost_last - 1)->refs > 0),
+            "cost_last");
     REQUIRE(h->timer_count[0] <= l->job_count + pl_run_count(core), "mono timers");
     REQUIRE(h->timer_count[1] <= l->job_count, "boot timers");
     return NULL;

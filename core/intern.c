@@ -256,6 +256,8 @@ pl_cost_drop(struct pl_core *core, uint32_t index)
     struct pl_cost_record *record = pl_cost_record_at(core, index);
     uint32_t *table = core->section[PL_SEC_COST_HASH];
     uint64_t mask = core->cost_mask;
+    if (core->header->cost_last == index + 1)
+        core->header->cost_last = 0;
     uint64_t hole = cost_hash(core, &record->cost) & mask;
     while (table[hole] != index + 1)
         hole = (hole + 1) & mask;

@@ -74,6 +74,8 @@ struct pl_core_header {
     uint32_t job_used;
     uint32_t string_end, string_bytes, type_end;
     uint32_t tenant_last, type_last; /* what the last submit named: string; type + 1, 0 none */
+    uint32_t cost_last;              /* likewise its own cost: index + 1, 0 none; it is in use */
+    uint32_t reserved3;
     uint32_t cost_end, cost_free;
     uint32_t timer_count[2]; /* mono, boot */
     uint32_t pass;           /* number of the current pick */

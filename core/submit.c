@@ -126,8 +126,35 @@ cost_own(struct pl_core *core, const struct pl_pool *pool, const struct pl_cost 
     if (index == PL_INDEX_NONE)
         return pl_refuse(core, PL_E_QUEUE_FULL, "too many distinct costs", core->limits.cost_count,
                          core->header->cost_end);
+    core->header->cost_last = index + 1;
     *ret_index = index;
     return 0;
+}
+
+/* Is the cost of its own, as it would be normalised, the one that the last submit had? One entry of
+ * a kind without devices only, and small numbers: no product wraps. */
+static PL_ALWAYS_INLINE bool
+cost_as_last(struct pl_core *core, struct newcomer *n)
+{
+    const struct pl_cost_entry *entry = &n->spec->cost.entry[0];
+    uint64_t units = entry->units;
+    uint32_t kind = entry->kind, count = entry->count == 0 ? 1 : entry->count;
+    if (core->header->cost_last == 0 || n->spec->cost.entry_count != 1 || units >> 32 != 0)
+        return false;
+    if ((n->pool->flags & PL_POOL_SCALAR) != 0) {
+        units *= count;
+        count = 1;
+        kind = 0;
+    }
+    struct pl_cost_record *last = pl_own_cost_record(core, core->header->cost_last - 1);
+    const struct pl_kind *plain = pl_ledger_plain(n->pool, &last->cost);
+    const struct pl_cost_entry *have = &last->cost.entry[0];
+    if (plain == NULL || have->kind != kind || kind >= n->pool->kind_count ||
+        have->count != count || have->units != units || units * count > plain->capacity)
+        return false;
+    last->refs++;
+    n->cost = core->header->cost_last - 1;
+    return true;
 }
 
 /* The cost of the lane, or of the pool. */
@@ -401,9 +428,10 @@ pl_submit(struct pl_core *core, const struct pl_spec *spec)
     n.lane_index = lane_of_spec(core, spec, n.pool);
     n.lane = n.lane_index != PL_INDEX_NONE ? pl_own_lane(core, n.lane_index) : NULL;
     int result = check_spec(core, &n);
-    if (result == 0)
-        result = spec->has_cost == PL_HAS_NO_COST ? cost_of_lane(core, &n)
-                                                  : cost_own(core, n.pool, &spec->cost, &n.cost);
+    if (result == 0 && spec->has_cost == PL_HAS_NO_COST)
+        result = cost_of_lane(core, &n);
+    else if (result == 0 && !cost_as_last(core, &n))
+        result = cost_own(core, n.pool, &spec->cost, &n.cost);
     if (result == 0)
         result = admit(core, &n);
     if (result != 0)
