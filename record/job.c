@@ -77,6 +77,8 @@ static const struct pl_tlv_field result_table[] = {
     RESULT(24, U32, uid),
     RESULT(25, U32, gid),
     RESULT(26, U32, flags),
+    RESULT(40, UUID, client),
+    RESULT(41, U64, client_seq),
     RESULT(127, DATA, data),
 };
 

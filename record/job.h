@@ -103,6 +103,8 @@ struct pl_job_result {
     struct pl_str lane;
     struct pl_str type;
     struct pl_job_key key;
+    struct pl_uuid client; /* who numbered its submit; null: nobody */
+    uint64_t client_seq;
     struct pl_str reason; /* one word: "interrupted", "preempted", … */
     struct pl_str error;  /* text for people */
     struct pl_str worker;

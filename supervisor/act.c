@@ -182,6 +182,8 @@ fill_result(struct pl_supervisor *sup, const struct pl_action *action,
     result->lane = (struct pl_str){lane->name, strlen(lane->name)};
     result->type = spec->type;
     result->key = spec->key;
+    result->client = spec->client;
+    result->client_seq = spec->client_seq;
     result->uid = spec->uid;
     result->gid = spec->gid;
     result->submitted_ms = head->wall_ms;

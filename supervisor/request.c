@@ -132,6 +132,7 @@ handle_hello(struct pl_supervisor *sup, const struct pl_request *request)
     }
     struct pl_session *session = request->session;
     session->greeted = true;
+    session->client_id = hello.client_id;
     struct pl_rep_hello reply;
     pl_rep_hello_init(&reply);
     reply.proto = PL_RPC_PROTO_VERSION;

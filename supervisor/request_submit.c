@@ -6,6 +6,7 @@
 
 #include "supervisor/act.h"
 #include "supervisor/request.h"
+#include "supervisor/wait.h"
 #include "util/entropy.h"
 
 #define MANY_MAX 4096u
@@ -16,6 +17,8 @@ struct submit {
     const struct pl_session *session;
     struct pl_pool *pool;
     struct pl_spec spec;
+    struct pl_repeat_key number; /* null: it has none */
+    uint64_t digest;
 };
 
 /* One record at a time is built; its arrays are too large for the stack of a hot path. */
@@ -233,7 +236,8 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_st
     record.traceparent = req->traceparent;
     record.tracestate = req->tracestate;
     record.content_type = req->content_type;
-    record.client_seq = req->seq;
+    record.client = submit->number.client;
+    record.client_seq = submit->number.seq;
     record.timeout_ns = submit->spec.timeout;
     record.deadline_boot_ns = submit->spec.deadline;
     record.deadline_wall_ms = req->deadline_ms;
@@ -344,6 +348,56 @@ await(struct pl_supervisor *sup, const struct pl_request *request, const struct 
     return watch;
 }
 
+/* The job was accepted before: whatever has become of it is the answer again. */
+static bool
+answer_repeat(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id,
+              const struct pl_request *run, struct pl_rep_ticket *ret_ticket,
+              struct pl_rpc_error *error)
+{
+    static struct pl_job_result result;
+    struct pl_job_view view;
+    uint64_t gate;
+    pl_rep_ticket_init(ret_ticket);
+    ret_ticket->id = *id;
+    ret_ticket->state = PL_JOB_ENDED;
+    ret_ticket->duplicate = true;
+    if (pl_request_job(sup, session, id, &view, error)) {
+        ret_ticket->state = (enum pl_job_state)view.state;
+        if (pl_job_is_durable(sup, view.body))
+            pl_gate_close(sup, session, sup->store.appended);
+        return run == NULL || await(sup, run, id, error) != NULL;
+    }
+    if (pl_outcome_find(sup, id, &result, &gate)) {
+        pl_gate_close(sup, session, gate);
+        if (run != NULL)
+            pl_outcome_encode(pl_reply_begin(sup, run), id, &result, true);
+        return true;
+    }
+    return run == NULL; /* it has ended, and its outcome is no longer kept */
+}
+
+/* Fills in the submit's number, when it has one.
+ * Return: PL_REPEAT_NEW, PL_REPEAT_KNOWN and the spec's id, or another one and *error. */
+static int
+find_repeat(struct pl_supervisor *sup, struct submit *submit, struct pl_rpc_error *error)
+{
+    const struct pl_req_job_submit *req = submit->req;
+    if (req->seq == 0 || req->dry_run || pl_uuid_is_null(&submit->session->client_id))
+        return PL_REPEAT_NEW;
+    submit->number = (struct pl_repeat_key){
+        .client = submit->session->client_id, .seq = req->seq, .uid = submit->session->uid};
+    submit->digest = pl_repeat_digest(req->type, req->payload);
+    int outcome = pl_repeat_find(sup->repeats, &submit->number, submit->digest, &submit->spec.id);
+    if (outcome == PL_REPEAT_CONFLICT)
+        pl_rpc_error_set(error, PL_E_CONFLICT, "seq %llu was used with another type or payload",
+                         (unsigned long long)req->seq);
+    else if (outcome == PL_REPEAT_TOO_OLD)
+        pl_rpc_error_set(error, PL_E_CONFLICT,
+                         "seq %llu is %u or more below the highest: what it was is not known",
+                         (unsigned long long)req->seq, PL_REPEAT_WINDOW);
+    return outcome;
+}
+
 /* @run: the request that the outcome answers, or NULL: the ticket does.
  * Return: true and *ret_ticket, or false and *error. */
 static bool
@@ -352,6 +406,10 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
            struct pl_rep_ticket *ret_ticket, struct pl_rpc_error *error)
 {
     struct submit submit = {.req = req, .session = session};
+    int repeat = find_repeat(sup, &submit, error);
+    if (repeat != PL_REPEAT_NEW)
+        return repeat == PL_REPEAT_KNOWN &&
+               answer_repeat(sup, session, &submit.spec.id, run, ret_ticket, error);
     if (sup->phase != PL_SUP_SERVING) {
         pl_rpc_error_set(error, PL_E_DRAINING, "the instance is stopping: no new work is accepted");
         return false;
@@ -381,6 +439,8 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
         refusal(sup, &submit, error);
         return false;
     }
+    if (!req->dry_run)
+        pl_repeat_note(sup->repeats, &submit.number, submit.digest, &submit.spec.id);
     if (req->cancel_on_disconnect && !req->dry_run)
         own(sup, session, &submit.spec.id);
     pl_rep_ticket_init(ret_ticket);

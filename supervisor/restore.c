@@ -148,6 +148,8 @@ interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     result.lane = spec->lane;
     result.type = spec->type;
     result.key = spec->key;
+    result.client = spec->client;
+    result.client_seq = spec->client_seq;
     result.uid = spec->uid;
     result.gid = spec->gid;
     result.submitted_ms = head->wall_ms;
@@ -195,6 +197,9 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
     struct pl_worker *worker = NULL;
     if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
         return false;
+    struct pl_repeat_key numbered = {
+        .client = spec.client, .seq = spec.client_seq, .uid = spec.uid};
+    pl_repeat_note(sup->repeats, &numbered, pl_repeat_digest(spec.type, spec.payload), &job->id);
     bool configured = fill_restore(sup, job, &spec, &restore);
     enum pl_adopt_place place = PL_ADOPT_NOWHERE;
     if (configured && job->state == PL_JOB_RUNNING)
@@ -242,6 +247,21 @@ by_finish(const void *a, const void *b)
     return x->submit_lsn < y->submit_lsn ? -1 : x->submit_lsn > y->submit_lsn;
 }
 
+int
+pl_restore_outcome(struct pl_supervisor *sup, uint64_t location)
+{
+    static struct pl_job_result result;
+    struct pl_record_view view;
+    int rc = pl_outcome_store_put(sup->outcomes, location);
+    if (rc == 0 && pl_memlog_read(sup->log, location, false, &view) == PL_MEMLOG_OK &&
+        pl_job_result_decode(view.body, &result) == 0) {
+        struct pl_repeat_key numbered = {
+            .client = result.client, .seq = result.client_seq, .uid = result.uid};
+        pl_repeat_note(sup->repeats, &numbered, 0, &view.head.job);
+    }
+    return rc;
+}
+
 static int
 restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
 {
@@ -252,7 +272,7 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
     for (size_t i = 0; i < recovery->count; i++) {
         if (recovery->jobs[i].finish_location == 0)
             continue;
-        int rc = pl_outcome_store_put(sup->outcomes, recovery->jobs[i].finish_location);
+        int rc = pl_restore_outcome(sup, recovery->jobs[i].finish_location);
         if (rc < 0)
             return rc;
     }
@@ -329,6 +349,9 @@ open_outcomes(struct pl_supervisor *sup)
 {
     struct pl_outcome_limits limits;
     fill_limits(sup->config, &limits);
+    int rc = pl_repeats_new(&sup->repeats);
+    if (rc < 0)
+        return rc;
     return pl_outcome_store_new(sup->log, &limits, NULL, NULL, &sup->outcomes);
 }
 

@@ -13,6 +13,9 @@ int pl_restore(struct pl_supervisor *sup);
 
 /* ---- between restore.c and restore_store.c ---- */
 
+/* An outcome, its FINISH in the log, into the index. Return: as pl_outcome_store_put(). */
+int pl_restore_outcome(struct pl_supervisor *sup, uint64_t location);
+
 /* A job that lives, its SUBMIT in the log, into the core. Return: whether it is there now. */
 bool pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *job);
 

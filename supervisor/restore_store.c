@@ -92,7 +92,7 @@ take_outcome(struct pl_supervisor *sup, const struct pl_record_view *view)
     if (pl_outcome_store_get(sup->outcomes, &view->head.job, &known) == 0)
         return 0; /* a store that died in the middle of its answer begins again */
     int rc = pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, &location);
-    return rc == 0 ? pl_outcome_store_put(sup->outcomes, location) : rc;
+    return rc == 0 ? pl_restore_outcome(sup, location) : rc;
 }
 
 /* The SUBMIT with its times told in this boot's clock. */

@@ -42,6 +42,7 @@ struct pl_session {
     gid_t gid;
     pid_t pid;
     bool admin;
+    struct pl_uuid client_id; /* as hello said; null: its submits are not numbered */
     char tenant[PL_USER_NAME_BYTES];
     struct pl_buf in; /* bytes read and not handled: part of a message, or all when paused */
     struct pl_rpc_scanner scanner;

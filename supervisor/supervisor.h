@@ -19,6 +19,7 @@
 #include "supervisor/guard_client.h"
 #include "supervisor/log/memlog.h"
 #include "supervisor/log/outcome_store.h"
+#include "supervisor/repeat.h"
 #include "supervisor/session.h"
 #include "supervisor/store.h"
 #include "supervisor/users.h"
@@ -129,6 +130,7 @@ struct pl_supervisor {
     size_t stranded_count;
     bool log_damage_told;
     struct pl_outcome_store *outcomes;
+    struct pl_repeats *repeats;
     struct pl_store_client store; /* durable pools */
 
     /* Sessions. */

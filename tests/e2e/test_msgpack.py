@@ -1,5 +1,7 @@
 #!/usr/bin/python3
 """A client that has only a MessagePack codec and docs/PROTOCOL.md."""
+import os
+import signal
 import socket
 import sys
 
@@ -102,6 +104,69 @@ class Protocol(lib.Test):
             self.assertEqual(outcome['id'], ids[0])
         self.assertIsNone(self.peer.call('job.cancel', id=ids[1])[0])
         self.assertEqual(self.peer.replies, {})
+
+    def again(self):
+        """A new connection of the same client."""
+        self.peer.socket.close()
+        def connect():
+            try:
+                return Peer(self.instance.dir / 'run/parking-lot/e2e/pl.sock')
+            except OSError:
+                return None
+        self.peer = lib.until('a supervisor answers', connect)
+        self.addCleanup(self.peer.socket.close)
+        return self.peer.call('hello', proto=1, client_id=b'the same client.')
+
+    def numbered(self, method='job.submit', **params):
+        error, reply = self.peer.call(method, **{'pool': 'quick', 'type': 'echo', **params})
+        self.assertIsNone(error)
+        return reply
+
+    def kill_supervisor(self):
+        old = self.instance.supervisor_pid()
+        os.kill(old, signal.SIGKILL)
+        lib.until('a new one serves', lambda: self.instance.plctl('status').code == 0 and
+                  self.instance.supervisor_pid() != old)
+
+    def test_a_repeated_submit_is_the_same_job(self):
+        self.again()
+        first = self.numbered(seq=7, payload=b'x', hold=True)
+        self.assertFalse(first.get('duplicate', False))
+        self.again()
+        repeat = self.numbered(seq=7, payload=b'x', hold=True)
+        self.assertEqual((repeat['id'], repeat['duplicate']), (first['id'], True))
+        error, _ = self.peer.call('job.submit', pool='quick', type='echo', seq=7, payload=b'y')
+        self.assertEqual(error[0], -23)
+        self.assertNotEqual(self.numbered(seq=8, payload=b'x', hold=True)['id'], first['id'])
+        error, _ = self.peer.call('job.submit', pool='nowhere', type='echo', seq=9)
+        self.assertEqual(error[0], -14)
+        self.assertFalse(self.numbered(seq=9).get('duplicate', False))  # a refusal took no number
+
+    def test_killed_between_submit_and_answer(self):
+        """Whatever became of the first submit, its repeat leaves exactly one job."""
+        self.again()
+        self.instance.plctl('pool', 'pause', 'quick', code=0)
+        self.peer.send('job.submit', pool='quick', type='echo', seq=1, payload=b'x')
+        lib.until('it is queued', lambda: self.peer_jobs() == 1)
+        self.kill_supervisor()  # its answer was never read
+        self.again()
+        repeat = self.numbered(seq=1, payload=b'x')
+        self.assertTrue(repeat['duplicate'])
+        jobs = self.peer.call('job.list', pool='quick')[1]['jobs']
+        self.assertEqual([job['id'] for job in jobs], [repeat['id']])
+
+    def peer_jobs(self):
+        return len(self.instance.plctl('ps', '--json', code=0).json())
+
+    def test_repeat_of_an_ended_job_after_a_kill(self):
+        self.again()
+        outcome = self.numbered('job.run', seq=3, payload=b'once')
+        self.kill_supervisor()
+        self.again()
+        repeat = self.numbered(seq=3, payload=b'once')
+        self.assertEqual((repeat['id'], repeat['duplicate'], repeat['state']),
+                         (outcome['id'], True, 6))
+        self.assertEqual(self.numbered('job.run', seq=3, payload=b'once'), outcome)
 
     def test_errors_have_three_parts(self):
         self.peer.call('hello', proto=1)
