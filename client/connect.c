@@ -127,7 +127,7 @@ take_hello(struct pl_client *client, struct pl_str raw)
 }
 
 static int
-say_hello(struct pl_client *client, const struct pl_connect_opts *opts, int64_t timeout_ms)
+say_hello(struct pl_client *client)
 {
     struct pl_req_hello hello;
     struct pl_str raw;
@@ -135,11 +135,10 @@ say_hello(struct pl_client *client, const struct pl_connect_opts *opts, int64_t 
 
     pl_req_hello_init(&hello);
     hello.proto = PL_RPC_PROTO_VERSION;
-    hello.client =
-        opts->client_name != NULL ? pl_client_text(opts->client_name) : PL_STR("libparkinglot");
+    hello.client = client->name != NULL ? pl_client_text(client->name) : PL_STR("libparkinglot");
     hello.client_id = client->client_id;
-    status =
-        pl_connection_call(client, PL_METHOD_HELLO, &pl_req_hello_schema, &hello, timeout_ms, &raw);
+    status = pl_connection_call(client, PL_METHOD_HELLO, &pl_req_hello_schema, &hello,
+                                client->connect_timeout_ms, &raw);
     if (status != PL_OK)
         return status;
     status = take_hello(client, raw);
@@ -151,7 +150,6 @@ static int
 connect_on(int fd, const char *address, const struct pl_connect_opts *opts,
            struct pl_client **ret_client)
 {
-    int64_t timeout = opts->connect_timeout_ms > 0 ? opts->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     struct pl_client *client = calloc(1, sizeof(*client));
     int status;
 
@@ -165,11 +163,14 @@ connect_on(int fd, const char *address, const struct pl_connect_opts *opts,
     client->max_msg = HELLO_MSG_MAX;
     client->max_inflight = 1;
     client->address = strdup(address);
+    client->name = opts->client_name != NULL ? strdup(opts->client_name) : NULL;
+    client->connect_timeout_ms =
+        opts->connect_timeout_ms > 0 ? opts->connect_timeout_ms : CONNECT_TIMEOUT_MS;
     pl_entropy_fill(client->client_id.b, sizeof(client->client_id.b));
-    if (client->address == NULL)
+    if (client->address == NULL || (opts->client_name != NULL && client->name == NULL))
         status = pl_client_fail(client, PL_E_NO_MEMORY, NULL);
     else
-        status = say_hello(client, opts, timeout);
+        status = say_hello(client);
     if (status != PL_OK) {
         tell(opts, client->error.message);
         pl_close(client);
@@ -179,6 +180,40 @@ connect_on(int fd, const char *address, const struct pl_connect_opts *opts,
         client->max_inflight = 64;
     *ret_client = client;
     return PL_OK;
+}
+
+static void
+forget_server(struct pl_client *client)
+{
+    char **texts[] = {&client->server, &client->version, &client->instance, &client->tenant};
+
+    for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
+        free(*texts[i]);
+        *texts[i] = NULL;
+    }
+}
+
+int
+pl_client_reopen(struct pl_client *client)
+{
+    int fd, status;
+
+    if (client->dead != PL_E_CONNECT || client->dispatching || client->address[0] == 0)
+        return client->dead;
+    if (open_socket(client->address, client->connect_timeout_ms, &fd) != 0)
+        return PL_E_CONNECT;
+    close(client->fd);
+    client->fd = fd;
+    client->dead = PL_OK;
+    client->in_len = 0;
+    client->scanner = (struct pl_rpc_scanner){0};
+    pl_mp_writer_reset(&client->out);
+    client->out_sent = 0;
+    forget_server(client);
+    status = say_hello(client);
+    if (status != PL_OK)
+        pl_connection_lose(client, PL_E_CONNECT);
+    return status;
 }
 
 int
@@ -229,10 +264,8 @@ pl_close(struct pl_client *client)
     free(client->in);
     free(client->pending);
     free(client->address);
-    free(client->server);
-    free(client->version);
-    free(client->instance);
-    free(client->tenant);
+    free(client->name);
+    forget_server(client);
     free(client);
 }
 

@@ -36,7 +36,9 @@ struct pl_client {
     int fd;
     int dead; /* PL_OK while the connection stands, else why not */
     bool dispatching;
-    char *address;
+    char *address; /* "": somebody else connected */
+    char *name;    /* NULL: the library's own */
+    int64_t connect_timeout_ms;
 
     struct pl_mp_writer out;
     size_t out_sent;
@@ -92,6 +94,11 @@ int pl_connection_turn(struct pl_client *client, int64_t timeout_ms);
 
 /* The caller gives up on whatever has @user: its reply will be dropped. */
 void pl_connection_forget(struct pl_client *client, void *user);
+
+/* A connection that broke is made again, as the same client, so that what was not answered can be
+ * repeated under its number. Only where nobody is called back meanwhile. Return: PL_OK, or why there
+ * is none. */
+int pl_client_reopen(struct pl_client *client);
 
 /* The connection is over; every request and listener hears of it. */
 void pl_connection_lose(struct pl_client *client, int status);

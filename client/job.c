@@ -6,6 +6,9 @@
 /* The server answers a wait itself; this is how much later we stop believing in it. */
 #define WAIT_GRACE_MS 10000
 
+/* How often a broken connection is made again for one blocking submit. */
+#define REOPEN_TRIES 3
+
 static void
 put_pairs(struct pl_mp_writer *writer, const struct pl_pair *pairs, size_t count, bool text)
 {
@@ -166,10 +169,10 @@ check_spec(struct pl_client *client, const struct pl_job_spec *spec)
     return status;
 }
 
-/* A request with a job as its params, under the next sequence number. */
+/* A request with a job as its params. *seq: its number; 0: the next one, which is then set. */
 static int
 send_job(struct pl_client *client, enum pl_method_id method, const struct pl_job_spec *user_spec,
-         pl_pending_fn *pending, void (*callback)(void), void *user)
+         uint64_t *seq, pl_pending_fn *pending, void (*callback)(void), void *user)
 {
     struct pl_job_spec spec;
     struct pl_req_job_submit req;
@@ -190,11 +193,11 @@ send_job(struct pl_client *client, enum pl_method_id method, const struct pl_job
         status = pl_connection_begin(client, pl_method_get(method)->name, &request);
     if (status != PL_OK)
         return status;
-    req.seq = client->seq + 1;
+    req.seq = *seq != 0 ? *seq : client->seq + 1;
     pl_req_job_submit_encode(&client->out, &req);
     status = pl_connection_end(client, &request, pending, callback, user);
-    if (status == PL_OK)
-        client->seq++;
+    if (status == PL_OK && *seq == 0)
+        *seq = ++client->seq;
     return status;
 }
 
@@ -202,7 +205,10 @@ int
 pl_submit_async(struct pl_client *client, const struct pl_job_spec *spec, pl_ticket_fn *done,
                 void *user)
 {
-    return send_job(client, PL_METHOD_JOB_SUBMIT, spec, ticket_done, (void (*)(void))done, user);
+    uint64_t seq = 0;
+
+    return send_job(client, PL_METHOD_JOB_SUBMIT, spec, &seq, ticket_done, (void (*)(void))done,
+                    user);
 }
 
 /* ---- many at once, and one as the case of it ---- */
@@ -211,14 +217,19 @@ struct batch;
 
 struct batch_item {
     struct batch *batch;
+    const struct pl_job_spec *spec;
     struct pl_ticket *ticket;
+    uint64_t seq; /* 0: not sent yet */
+    bool answered;
 };
 
 struct batch {
     struct pl_client *client;
     size_t open;
-    bool done; /* nothing is open */
-    int first; /* first failure, by time of its answer */
+    size_t lost; /* the connection ended before their answer */
+    bool done;   /* nothing is open */
+    bool last;   /* no further attempt follows: what is lost has failed */
+    int first;   /* first failure, by time of its answer */
     struct pl_rpc_error error;
 };
 
@@ -237,6 +248,12 @@ batch_ticket(void *user, int status, const struct pl_ticket *ticket)
     struct batch_item *item = user;
     struct pl_ticket none = {.struct_size = sizeof(none), .status = status, .eta_ms = -1};
 
+    item->batch->done = --item->batch->open == 0;
+    if (status == PL_E_CONNECT && item->batch->client->dead == status && !item->batch->last) {
+        item->batch->lost++;
+        return;
+    }
+    item->answered = true;
     if (status != PL_OK) {
         /* The connection's end says it once for all; a reply has set the error by itself. */
         if (item->batch->client->dead != PL_OK && item->batch->client->error.code == 0)
@@ -244,16 +261,16 @@ batch_ticket(void *user, int status, const struct pl_ticket *ticket)
         note_failure(item->batch, status);
     }
     pl_client_copy_out(item->ticket, ticket != NULL ? ticket : &none, sizeof(none));
-    item->batch->done = --item->batch->open == 0;
 }
 
 /* A refusal that goes away when replies have come: wait for one, then try again. */
 static int
-submit_patiently(struct pl_client *client, const struct pl_job_spec *spec, struct batch_item *item)
+submit_patiently(struct pl_client *client, struct batch_item *item)
 {
     for (;;) {
         size_t before = client->inflight;
-        int status = pl_submit_async(client, spec, batch_ticket, item);
+        int status = send_job(client, PL_METHOD_JOB_SUBMIT, item->spec, &item->seq, ticket_done,
+                              (void (*)(void))batch_ticket, item);
 
         if (status != PL_E_AGAIN)
             return status;
@@ -266,6 +283,25 @@ submit_patiently(struct pl_client *client, const struct pl_job_spec *spec, struc
         if (status != PL_OK)
             return status;
     }
+}
+
+/* Sends what has no answer yet, and waits for the answers. */
+static int
+attempt(struct batch *batch, struct batch_item *items, size_t count)
+{
+    batch->lost = 0;
+    for (size_t i = 0; i < count; i++) {
+        int status;
+        if (items[i].answered)
+            continue;
+        batch->open++;
+        batch->done = false;
+        status = submit_patiently(batch->client, &items[i]);
+        if (status != PL_OK)
+            batch_ticket(&items[i], status, NULL);
+    }
+    /* Even when the connection ends every ticket is called, so this ends. */
+    return batch->done ? PL_OK : pl_connection_run(batch->client, &batch->done, -1);
 }
 
 int
@@ -288,19 +324,15 @@ pl_submit_many(struct pl_client *client, const struct pl_job_spec *specs, size_t
     spec_size = specs[0].struct_size != 0 ? specs[0].struct_size : sizeof(*specs);
     ticket_size =
         ret_tickets[0].struct_size != 0 ? ret_tickets[0].struct_size : sizeof(*ret_tickets);
-    for (size_t i = 0; i < count; i++) {
-        const void *spec = (const char *)specs + i * spec_size;
-        items[i] = (struct batch_item){&batch, (void *)((char *)ret_tickets + i * ticket_size)};
-        batch.open++;
-        batch.done = false;
-        status = submit_patiently(client, spec, &items[i]);
-        if (status != PL_OK)
-            batch_ticket(&items[i], status, NULL);
+    for (size_t i = 0; i < count; i++)
+        items[i] = (struct batch_item){.batch = &batch,
+                                       .spec = (const void *)((const char *)specs + i * spec_size),
+                                       .ticket = (void *)((char *)ret_tickets + i * ticket_size)};
+    status = attempt(&batch, items, count);
+    for (int tries = 0; batch.lost > 0; tries++) {
+        batch.last = tries == REOPEN_TRIES || pl_client_reopen(client) != PL_OK;
+        status = attempt(&batch, items, count);
     }
-    /* Even when the connection ends every ticket is called, so this ends. */
-    status = PL_OK;
-    if (!batch.done)
-        status = pl_connection_run(client, &batch.done, -1);
     free(items);
     if (batch.first == PL_OK)
         return status;
@@ -381,7 +413,9 @@ int
 pl_run_async(struct pl_client *client, const struct pl_job_spec *spec, pl_result_fn *done,
              void *user)
 {
-    return send_job(client, PL_METHOD_JOB_RUN, spec, result_done, (void (*)(void))done, user);
+    uint64_t seq = 0;
+
+    return send_job(client, PL_METHOD_JOB_RUN, spec, &seq, result_done, (void (*)(void))done, user);
 }
 
 struct result_waiter {
@@ -446,15 +480,20 @@ pl_wait(struct pl_client *client, struct pl_id id, int64_t timeout_ms,
 static int
 run_at_once(struct pl_client *client, const struct pl_job_spec *spec, struct pl_result **ret_result)
 {
-    struct result_waiter waiter = {0};
-    int status;
+    uint64_t seq = 0;
+    int status = PL_OK;
 
     if (client->dispatching)
         return pl_client_fail(client, PL_E_INVALID, "no blocking call from inside a callback");
-    status = pl_run_async(client, spec, waiter_result, &waiter);
-    if (status != PL_OK)
-        return status;
-    return await_result(client, &waiter, -1, ret_result);
+    for (int tries = 0;; tries++) {
+        struct result_waiter waiter = {0};
+        status = send_job(client, PL_METHOD_JOB_RUN, spec, &seq, result_done,
+                          (void (*)(void))waiter_result, &waiter);
+        if (status == PL_OK)
+            status = await_result(client, &waiter, -1, ret_result);
+        if (status != PL_E_CONNECT || tries == REOPEN_TRIES || pl_client_reopen(client) != PL_OK)
+            return status;
+    }
 }
 
 int

@@ -201,6 +201,10 @@ struct pl_ticket {
     bool started;
 };
 
+/* The blocking submits and pl_run() survive a broken connection: they connect again, within the
+ * connect time-out, and repeat what has no answer under its number, so that it is accepted once.
+ * Whatever else was open on the connection has been told that it ended. A client made by
+ * pl_connect_fd() cannot connect again. */
 PL_API PL_CHECKED int pl_submit(struct pl_client *client, const struct pl_job_spec *spec,
                                 struct pl_ticket *ret_ticket);
 

@@ -1,14 +1,55 @@
 #!/usr/bin/python3
 """Supervisor stopped, supervisor killed, worker killed, a program's grandchild."""
 import os
+import select
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 
 import lib
 
 SERVED_AGAIN = 10.0  # seconds: ten times the promise
+
+
+class Cutter(threading.Thread):
+    """Stands between clients and the supervisor. The first answer to a request with @word is not
+    handed on: on_cut() is called and both sides are cut off. Later connections pass."""
+
+    def __init__(self, path, server, word, on_cut):
+        super().__init__(daemon=True)
+        self.server, self.word, self.on_cut, self.cuts = str(server), word, on_cut, 0
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(str(path))
+        self.listener.listen()
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                client = self.listener.accept()[0]
+            except OSError:
+                return
+            with client, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+                server.connect(self.server)
+                self.serve(client, server)
+
+    def serve(self, client, server):
+        asked = b''
+        while True:
+            for ready in select.select([client, server], [], [])[0]:
+                data = ready.recv(65536)
+                if ready is client:
+                    asked += data
+                elif self.cuts == 0 and self.word in asked:
+                    self.cuts += 1
+                    self.on_cut()
+                    return
+                if not data:
+                    return
+                (server if ready is client else client).sendall(data)
 
 
 class Faults(lib.Test):
@@ -129,6 +170,24 @@ class Faults(lib.Test):
         self.assertEqual(outcome['outcome'], 'expired')
         for field in ('worker', 'worker_pid', 'exit_code', 'result_bytes', 'started_at_ms'):
             self.assertIn(outcome.get(field), (None, 0, -1), field)
+
+
+    def test_killed_before_the_answer_of_a_submit(self):
+        """The client library repeats it under its number: there is exactly one job."""
+        submit = ('submit', 'echo', '-p', 'quick', '--hold', '--id-only')
+        for command in ((*submit, '-d', 'x'), (*submit, '-d', 'y', '--count', '2')):
+            path = self.instance.dir / f'cut{len(command)}'
+            cutter = Cutter(path, self.instance.dir / 'run/parking-lot/e2e/pl.sock', b'job.submit',
+                            lambda: os.kill(self.instance.supervisor_pid(), signal.SIGKILL))
+            self.addCleanup(cutter.listener.close)
+            before = self.live()
+            result = self.instance.plctl(*command, env={'PL_SOCKET': str(path)}, code=0)
+            self.assertEqual(cutter.cuts, 1)
+            lib.until('a new one serves', lambda: self.instance.plctl('status').code == 0)
+            self.assertEqual(self.live() - before, set(result.out.split()))
+
+    def live(self):
+        return {job['id'] for job in self.instance.plctl('ps', '--json', code=0).json()}
 
 
 def children_of(pid):
