@@ -492,6 +492,20 @@ settle(struct pl_supervisor *sup, struct pl_worker *worker, bool exited, bool or
     }
 }
 
+/* Those of jobs that have ended. Before any report is taken: a stream that begins with one has the
+ * same key. */
+static void
+release_streams(struct pl_supervisor *sup, struct pl_welcome *welcome)
+{
+    for (size_t i = 0; i < welcome->stream_count; i++) {
+        struct pl_held *held = &welcome->streams[i];
+        if (held->fd < 0)
+            continue;
+        (void)pl_guard_client_release(sup->guard, held->key, held->gen);
+        held->fd = pl_fd_close(held->fd);
+    }
+}
+
 /* Two with one name: the later was started to replace the earlier. */
 static void
 part_pair(struct pl_supervisor *sup, struct pl_worker *earlier, const struct pl_worker *later)
@@ -528,6 +542,7 @@ void
 pl_adopt_settle(struct pl_supervisor *sup)
 {
     struct pl_welcome *welcome = sup->welcome;
+    release_streams(sup, welcome);
     for (size_t i = 0; i < welcome->worker_count; i++) {
         const struct pl_guard_worker_is *is = &welcome->workers[i].is;
         struct pl_worker *worker = pl_worker_at(sup, (struct pl_ref){is->worker, is->gen});
@@ -537,13 +552,6 @@ pl_adopt_settle(struct pl_supervisor *sup)
                (is->flags & PL_GUARD_WORKER_ORDERED) != 0);
         free(worker->seats);
         worker->seats = NULL;
-    }
-    for (size_t i = 0; i < welcome->stream_count; i++) {
-        struct pl_held *held = &welcome->streams[i];
-        if (held->fd < 0)
-            continue;
-        (void)pl_guard_client_release(sup->guard, held->key, held->gen);
-        held->fd = pl_fd_close(held->fd);
     }
     if (welcome->worker_count == 0)
         return;

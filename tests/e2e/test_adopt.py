@@ -266,6 +266,25 @@ class Adopt(Base):
         self.assertEqual(self.instance.plctl('follow', job, code=0).raw, whole)
         self.assertEqual(len(self.starts('w')), 1)
 
+    def test_a_stream_begun_by_an_adoption(self):
+        # Its first piece lies in the ring when the supervisor dies, and the next one dies too.
+        self.instance.plctl('run', '-p', 'build', '-n', '--', 'echo', 'before', code=0)
+        second = self.files / 'b.second'
+        os.mkfifo(second)
+        job = self.gated('b', after=f'echo one; echo > {self.files}/b.said; read x < {second}; echo two')
+        pid = self.stop_supervisor()
+        self.let_go('b')
+        lib.until('it said something', (self.files / 'b.said').exists)
+        self.kill_supervisor(pid)
+        follow = self.instance.popen('follow', job, stderr=subprocess.DEVNULL)
+        self.assertEqual(lib.read_line(follow.stdout), b'one\n')  # taken from the ring
+        follow.kill()
+        follow.wait(lib.LIMIT)
+        follow.stdout.close()
+        self.kill_supervisor()
+        second.write_text('go\n')
+        self.assertEqual(self.result(job).out, 'one\ntwo\n')
+
     @staticmethod
     def read(stream, count):
         data = b''
@@ -368,6 +387,40 @@ class Changed(Base):
         self.check_units()
 
 
+class Durable(Base):
+    """The same with a store: it is a process of the guard's, and goes on as well."""
+    config = CONFIG.replace('queue: memory', 'queue: lmdb')
+
+    def store(self):
+        found = [pid for pid in lib.processes_with(self.instance.dir.name)
+                 if pathlib.Path(f'/proc/{pid}/comm').read_text().strip() == 'pl-store']
+        return found[0] if len(found) == 1 else None
+
+    def test_running_jobs_and_the_store_go_on(self):
+        jobs = {name: self.gated(name, '--at-most-once') for name in 'abcd'}
+        before, store = set(self.workers()), lib.until('a store runs', self.store)
+        for _ in range(3):
+            self.kill_supervisor()
+            self.assertEqual(set(self.workers()), before)
+            self.assertEqual(self.store(), store)
+        for name, job in jobs.items():
+            self.let_go(name)
+            self.assertEqual(self.result(job).out, 'done\n')
+            self.assertEqual(len(self.starts(name)), 1)
+            self.assertEqual(self.outcome(job)['attempt'], 1)
+
+    def test_the_store_died_meanwhile(self):
+        job, store = self.gated('a'), lib.until('a store runs', self.store)
+        pid = self.stop_supervisor()
+        os.kill(store, signal.SIGKILL)
+        lib.until('it is dead', lambda: not lib.alive(store))
+        self.let_go('a')
+        self.kill_supervisor(pid)
+        self.assertEqual(self.result(job).out, 'done\n')  # acknowledged by another store
+        self.assertEqual(len(self.starts('a')), 1)
+        self.assertNotEqual(lib.until('a store runs', self.store), store)
+
+
 class Load(threading.Thread):
     """Programs without end, each with a file of its own; remembers what was acknowledged."""
 
@@ -436,6 +489,10 @@ class Many(Base):
         self.assertEqual(set(self.workers()), workers)
         self.check_units()
         print(f'{len(jobs)} programs, {KILLS} kills')
+
+
+class ManyDurable(Many):
+    config = Durable.config
 
 
 if __name__ == '__main__':
