@@ -147,7 +147,7 @@ posix_reserve(struct pl_disk *disk, int file, uint64_t bytes)
     do {
         result = fallocate(file, 0, 0, (off_t)bytes);
     } while (result < 0 && errno == EINTR);
-    return result < 0 && errno != EOPNOTSUPP ? -errno : 0;
+    return result < 0 && errno != EOPNOTSUPP && errno != ENOSYS ? -errno : 0;
 }
 
 static int

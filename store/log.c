@@ -122,12 +122,13 @@ pack_page_0(struct pl_log *log)
     pl_segment_head_pack(log->buffer, &head);
 }
 
-/* Writes the batch where the log stands, and page 0 with it when it is the segment's first. One
- * write, one flush. */
-static int
-write_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_position,
-            uint32_t epoch)
+/* Puts the heads before the records and zeros behind them. Return: the batch's head as packed. */
+static struct pl_batch_head
+pack_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_position,
+           uint32_t epoch)
 {
+    uint8_t *batch = log->buffer + PL_SEGMENT_PAGE;
+    uint64_t used = PL_BATCH_HEAD_BYTES + log->fill;
     struct pl_batch_head head = {
         .segment = log->segment,
         .offset = log->offset,
@@ -141,18 +142,19 @@ write_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_pos
         .flags = log->unbegun ? log->begin_flags : 0,
         .records_crc = pl_crc32c(log->config.seed, pl_log_records(log), log->fill),
     };
-    uint64_t bytes = pl_batch_disk_bytes(log->fill);
-    PL_ASSERT(bytes <= log->segment_bytes - log->offset);
-    uint8_t *batch = log->buffer + PL_SEGMENT_PAGE;
-    uint64_t used = PL_BATCH_HEAD_BYTES + log->fill;
     head.crc = pl_batch_head_pack(batch, &head, log->config.seed);
-    memset(batch + used, 0, bytes - used);
+    memset(batch + used, 0, pl_batch_disk_bytes(log->fill) - used);
     if (log->unbegun)
         pack_page_0(log);
-    uint64_t lead = log->unbegun ? PL_SEGMENT_PAGE : 0;
+    return head;
+}
+
+static int
+write_and_flush(struct pl_log *log, const uint8_t *data, uint64_t bytes, uint64_t offset)
+{
     struct pl_disk *disk = log->config.disk;
     pl_time start = pl_clock_mono();
-    int result = pl_disk_write_all(disk, log->file, batch - lead, bytes + lead, log->offset - lead);
+    int result = pl_disk_write_all(disk, log->file, data, bytes, offset);
     if (result == 0)
         result = disk->ops->fdatasync(disk, log->file);
     if (result < 0)
@@ -161,8 +163,24 @@ write_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_pos
     log->stats.flush_ns += took;
     if (took > log->stats.flush_ns_max)
         log->stats.flush_ns_max = took;
-    log->stats.bytes += bytes + lead;
-    log->stats.segments_begun += log->unbegun;
+    log->stats.bytes += bytes;
+    return 0;
+}
+
+/* Writes the batch where the log stands, and page 0 with it when it is the segment's first. One
+ * write, one flush. */
+static int
+write_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_position,
+            uint32_t epoch)
+{
+    uint64_t bytes = pl_batch_disk_bytes(log->fill);
+    uint64_t lead = log->unbegun ? PL_SEGMENT_PAGE : 0;
+    PL_ASSERT(bytes <= log->segment_bytes - log->offset);
+    struct pl_batch_head head = pack_batch(log, channel, ring_position, epoch);
+    int result = write_and_flush(log, log->buffer + PL_SEGMENT_PAGE - lead, bytes + lead,
+                                 log->offset - lead);
+    if (result < 0)
+        return result;
     log->offset += bytes;
     log->durable = (struct pl_log_position){
         .lsn = pl_batch_last_lsn(&head),
@@ -170,9 +188,11 @@ write_batch(struct pl_log *log, const struct pl_uuid *channel, uint64_t ring_pos
         .offset = log->offset,
         .batch_crc = head.crc,
     };
-    if (log->unbegun)
+    if (log->unbegun) {
+        log->stats.segments_begun++;
         log->begin_flags = 0;
-    log->unbegun = false;
+        log->unbegun = false;
+    }
     atomic_store_explicit(&log->left, log->segment_bytes - log->offset, memory_order_relaxed);
     return 0;
 }

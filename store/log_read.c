@@ -340,8 +340,33 @@ cross(struct pl_log_reader *reader, const struct pl_log_link *link, struct pl_er
     return 0;
 }
 
+/* The batch at the present place, when it goes on from the one before and is not void. Return: 0
+ * and *ret_records, NULL when there is none; PL_LOG_READ_END; negative errno; *ret_damaged. */
+static int
+take_here(struct pl_log_reader *reader, const struct pl_log_link *link,
+          const struct pl_log_position *limit, uint64_t end, struct pl_error *err,
+          struct pl_batch_head *ret_head, const uint8_t **ret_records, bool *ret_damaged)
+{
+    struct pl_batch_head head;
+    const uint8_t *records;
+    int state = look_here(reader, end, err, &head, &records);
+    if (state < 0)
+        return state;
+    if (state == PL_BATCH_WHOLE && continues(reader, &head) &&
+        (link == NULL || pl_batch_last_lsn(&head) <= link->before_lsn)) {
+        *ret_head = head;
+        *ret_records = records;
+        return 0;
+    }
+    *ret_damaged = link != NULL || limit != NULL || state == PL_BATCH_WHOLE;
+    if (*ret_damaged)
+        return 0;
+    int result = look_behind(reader, err, ret_damaged);
+    return result < 0 || *ret_damaged ? result : PL_LOG_READ_END;
+}
+
 /* One step: a batch, the next segment, or the verdict on what is not there. Return: as
- * pl_log_reader_next(), and PL_LOG_READ_OK with *ret_records NULL: look again. */
+ * pl_log_reader_next(); 0 with *ret_records NULL: look again. */
 static int
 step(struct pl_log_reader *reader, const struct pl_log_position *limit, struct pl_error *err,
      struct pl_batch_head *ret_head, const uint8_t **ret_records)
@@ -349,38 +374,21 @@ step(struct pl_log_reader *reader, const struct pl_log_position *limit, struct p
     const struct pl_log_link *link = NULL;
     bool damaged = false;
     uint64_t end = UINT64_MAX;
+    int result = 0;
     *ret_records = NULL;
     if (limit != NULL && limit->segment == reader->at.segment)
         end = limit->offset;
-    else {
-        int result = find_link(reader, limit, err, &link);
-        if (result != 0)
-            return result;
-    }
+    else
+        result = find_link(reader, limit, err, &link);
+    if (result != 0)
+        return result;
     if (link != NULL && link->before_lsn == reader->at.lsn &&
-        link->before_crc == reader->at.batch_crc) {
-        int result = cross(reader, link, err, &damaged);
-        if (result < 0 || !damaged)
-            return result;
-    } else {
-        struct pl_batch_head head;
-        const uint8_t *records;
-        int result = look_here(reader, end, err, &head, &records);
-        if (result < 0)
-            return result;
-        if (result == PL_BATCH_WHOLE && continues(reader, &head) &&
-            (link == NULL || pl_batch_last_lsn(&head) <= link->before_lsn)) {
-            *ret_head = head;
-            *ret_records = records;
-            return 0;
-        }
-        damaged = link != NULL || limit != NULL || result == PL_BATCH_WHOLE;
-        if (!damaged) {
-            result = look_behind(reader, err, &damaged);
-            if (result < 0 || !damaged)
-                return result < 0 ? result : PL_LOG_READ_END;
-        }
-    }
+        link->before_crc == reader->at.batch_crc)
+        result = cross(reader, link, err, &damaged);
+    else
+        result = take_here(reader, link, limit, end, err, ret_head, ret_records, &damaged);
+    if (result != 0 || !damaged)
+        return result;
     return reader->config.salvage ? skip_damage(reader, limit, err) : say_damaged(reader, err);
 }
 
