@@ -202,6 +202,7 @@ static int
 abandon_segment(struct pl_log *log, int error)
 {
     log->stats.failures++;
+    pl_stock_condemn(&log->stock, log->segment);
     pl_log_set_current(log, -1, 0, 0, 0);
     log->begin_flags |= PL_SEGMENT_VOIDS;
     /* Only at open, after segment_bytes was made smaller, can the batch be too large. */
@@ -293,14 +294,10 @@ pl_log_stats(struct pl_log *log)
 struct pl_log_space
 pl_log_space(struct pl_log *log)
 {
-    struct pl_stock *stock = &log->stock;
     struct pl_log_space space = {
         .current = atomic_load_explicit(&log->left, memory_order_relaxed),
     };
-    pthread_mutex_lock(&stock->lock);
-    space.spares = stock->ready_count + (uint32_t)stock->idle.count;
-    space.prepare_error = stock->prepare_error;
-    pthread_mutex_unlock(&stock->lock);
+    space.spares = pl_stock_spares(&log->stock, &space.prepare_error);
     space.spare = space.spares * (log->config.segment_bytes - PL_SEGMENT_PAGE);
     return space;
 }

@@ -9,7 +9,8 @@
  *
  * Failures. A write or flush that fails is never tried again on the same bytes: after it nobody
  * knows what the disk has. The batch goes into a fresh segment whose head names the last durable
- * batch and voids what follows it in older ones. When that fails too the log is broken: the error
+ * batch and voids what follows it in older ones; the place that failed is removed once it is
+ * folded. When that fails too the log is broken: the error
  * goes to the caller, every later call says -EIO, the process should end (exit 75) and start again.
  * At open the last batch may be one whose flush failed or never happened (it reads back from
  * memory): it is written again, with the same bytes, and flushed before its lsn is told.

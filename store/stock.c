@@ -25,6 +25,7 @@ pl_stock_deinit(struct pl_stock *stock)
     stock->ready_count = 0;
     pl_segment_list_free(&stock->live);
     pl_segment_list_free(&stock->idle);
+    pl_segment_list_free(&stock->condemned);
     pthread_mutex_destroy(&stock->lock);
     pthread_mutex_destroy(&stock->work);
 }
@@ -158,23 +159,72 @@ struct task {
     uint64_t number;
 };
 
+static bool
+is_condemned(const struct pl_stock *stock, uint64_t number)
+{
+    for (size_t i = 0; i < stock->condemned.count; i++) {
+        if (stock->condemned.numbers[i] == number)
+            return true;
+    }
+    return false;
+}
+
+/* Index of an idle segment that is condemned; idle.count: none is. */
+static size_t
+find_condemned(const struct pl_stock *stock)
+{
+    size_t i = 0;
+    while (i < stock->idle.count && !is_condemned(stock, stock->idle.numbers[i]))
+        i++;
+    return i;
+}
+
+uint32_t
+pl_stock_spares(struct pl_stock *stock, int *ret_error)
+{
+    pthread_mutex_lock(&stock->lock);
+    uint32_t count = stock->ready_count;
+    for (size_t i = 0; i < stock->idle.count; i++)
+        count += !is_condemned(stock, stock->idle.numbers[i]);
+    *ret_error = stock->prepare_error;
+    pthread_mutex_unlock(&stock->lock);
+    return count;
+}
+
 static struct task
 choose(struct pl_stock *stock)
 {
     struct task task = {.kind = TASK_NONE};
     pthread_mutex_lock(&stock->lock);
-    if (stock->ready_count < stock->ahead)
-        task.kind = stock->idle.count > 0 ? TASK_REUSE : TASK_MAKE;
-    else if (stock->idle.count > stock->ahead)
+    size_t index = find_condemned(stock);
+    if (index < stock->idle.count)
         task.kind = TASK_REMOVE;
+    else {
+        index = 0;
+        if (stock->ready_count < stock->ahead)
+            task.kind = stock->idle.count > 0 ? TASK_REUSE : TASK_MAKE;
+        else if (stock->idle.count > stock->ahead)
+            task.kind = TASK_REMOVE;
+    }
     if (task.kind == TASK_MAKE || task.kind == TASK_REUSE)
         task.number = ++stock->number_last;
     if (task.kind == TASK_REUSE || task.kind == TASK_REMOVE) {
-        task.old = stock->idle.numbers[0];
-        list_remove(&stock->idle, 0);
+        task.old = stock->idle.numbers[index];
+        list_remove(&stock->idle, index);
     }
     pthread_mutex_unlock(&stock->lock);
     return task;
+}
+
+static void
+forgive(struct pl_stock *stock, uint64_t number)
+{
+    for (size_t i = 0; i < stock->condemned.count; i++) {
+        if (stock->condemned.numbers[i] == number) {
+            list_remove(&stock->condemned, i);
+            return;
+        }
+    }
 }
 
 /* Notes how it went. An idle list that was just made shorter has room to take a number back. */
@@ -191,9 +241,10 @@ finish(struct pl_stock *stock, const struct task *task, int result, int file, bo
             (void)pl_segment_list_add(&stock->idle, task->number);
         else if (task->kind != TASK_MAKE && result != -ENOENT)
             (void)pl_segment_list_add(&stock->idle, task->old);
-    } else if (task->kind == TASK_REMOVE)
+    } else if (task->kind == TASK_REMOVE) {
         stock->removed++;
-    else {
+        forgive(stock, task->old);
+    } else {
         PL_ASSERT(stock->ready_count < PL_STOCK_READY_MAX);
         stock->ready[stock->ready_count++] =
             (struct pl_stock_segment){.file = file, .number = task->number};
@@ -266,12 +317,20 @@ pl_stock_take(struct pl_stock *stock, bool *ret_waited, struct pl_stock_segment 
     *ret_waited = true;
     pthread_mutex_lock(&stock->work);
     result = take_ready(stock, ret_segment); /* another thread may just have made one */
-    if (result == -EAGAIN) {
+    while (result == -EAGAIN) {
         result = prepare_locked(stock);
         result = result < 0 ? result : take_ready(stock, ret_segment);
     }
     pthread_mutex_unlock(&stock->work);
     return result;
+}
+
+void
+pl_stock_condemn(struct pl_stock *stock, uint64_t number)
+{
+    pthread_mutex_lock(&stock->lock);
+    (void)pl_segment_list_add(&stock->condemned, number); /* without memory it is used again */
+    pthread_mutex_unlock(&stock->lock);
 }
 
 void

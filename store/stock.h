@@ -24,10 +24,11 @@ struct pl_stock {
     int dir; /* the caller's */
     uint64_t segment_bytes;
     uint32_t ahead;
-    pthread_mutex_t work;        /* taken first; held while a segment is prepared */
-    pthread_mutex_t lock;        /* everything below */
-    struct pl_segment_list live; /* begun, and not wholly folded */
-    struct pl_segment_list idle; /* of no use as they are: a new number makes them ready */
+    pthread_mutex_t work;             /* taken first; held while a segment is prepared */
+    pthread_mutex_t lock;             /* everything below */
+    struct pl_segment_list live;      /* begun, and not wholly folded */
+    struct pl_segment_list idle;      /* of no use as they are: a new number makes them ready */
+    struct pl_segment_list condemned; /* a write or flush failed there: removed once idle */
     struct pl_stock_segment ready[PL_STOCK_READY_MAX]; /* in the order of their numbers */
     uint32_t ready_count;
     uint64_t number_last; /* highest ever seen */
@@ -54,6 +55,13 @@ int pl_stock_prepare(struct pl_stock *stock);
 /* A ready segment, live from now on; prepares one when there is none, and says so. Return: 0 or
  * negative errno. The file is the caller's. */
 int pl_stock_take(struct pl_stock *stock, bool *ret_waited, struct pl_stock_segment *ret_segment);
+
+/* Segments that can be had without making one; *ret_error of the last preparation, 0 when it
+ * worked. */
+uint32_t pl_stock_spares(struct pl_stock *stock, int *ret_error);
+
+/* A live segment whose disk failed: when it is released it is removed, not used again. */
+void pl_stock_condemn(struct pl_stock *stock, uint64_t number);
 
 /* Live segments with numbers below @number become idle. The newest stays. */
 void pl_stock_release(struct pl_stock *stock, uint64_t number);

@@ -73,6 +73,31 @@ START_TEST(a_failed_flush_voids_what_it_left)
 }
 END_TEST
 
+START_TEST(a_place_that_failed_is_not_used_again)
+{
+    OK(model_open(model));
+    model->large_percent = 0;
+    OK(model_append(model, 5));
+    char name[PL_SEGMENT_NAME_BYTES];
+    pl_segment_name(pl_log_durable(model->log).segment, name);
+    fail_call(FAKE_OP_FLUSH, -EIO, 1, false);
+    OK(model_append(model, 5));
+    struct pl_log_position folded = pl_log_durable(model->log);
+    uint32_t spares = pl_log_space(model->log).spares;
+    pl_log_release(model->log, &folded);
+    ck_assert_uint_eq(pl_log_space(model->log).spares, spares); /* it is nothing to count on */
+    OK(model_fold(model, UINT32_MAX));
+    ck_assert_uint_eq(pl_log_stats(model->log).segments_removed, 1);
+    ck_assert_uint_eq(pl_log_space(model->log).spares, 1);
+    ck_assert_ptr_null(fake_disk_find(disk, name));
+    for (int i = 0; i < 40; i++) {
+        OK(model_append(model, 30));
+        OK(model_fold(model, UINT32_MAX));
+    }
+    ck_assert_uint_gt(pl_log_stats(model->log).segments_reused, 2);
+}
+END_TEST
+
 /* The same where the batch was to begin a segment: that one is void as a whole. */
 START_TEST(a_failed_first_flush_voids_the_segment)
 {
@@ -355,6 +380,7 @@ main(void)
     tcase_set_timeout(tests, 100);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_failed_flush_voids_what_it_left, 0, FAKE_LOSSES + 1);
+    tcase_add_test(tests, a_place_that_failed_is_not_used_again);
     tcase_add_loop_test(tests, a_failed_first_flush_voids_the_segment, 0, FAKE_LOSSES + 1);
     tcase_add_loop_test(tests, a_fold_reads_across_failures, 0, 5);
     tcase_add_loop_test(tests, a_second_failure_breaks_the_log, 0, FAKE_LOSSES + 1);
