@@ -61,8 +61,8 @@ struct pl_salvage_report {
     uint64_t found_loose; /* rows found on pages that no table leads to any more */
     bool may_be_older;    /* a meta page is lost: this may be the state of the commit before last */
     bool has_position;    /* the folded position was found: the log may be folded on from there */
-    /* The free list was lost: some loose rows may be of jobs that have ended since (they then run
-     * once more). */
+    /* The free list was lost, or pages are old versions of themselves: some rows may be of jobs
+     * that have gone on or ended since (they then run once more). */
     bool may_be_stale;
 };
 

@@ -16,7 +16,8 @@
 
 struct pl_pages;
 
-#define PL_PAGES_FREE_LIST "free list"
+#define PL_PAGES_FREE_LIST    "free list"
+#define PL_PAGES_OUT_OF_ORDER "has a key out of order"
 
 enum pl_pages_outcome {
     PL_PAGES_OK = 0,

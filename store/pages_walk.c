@@ -229,7 +229,7 @@ take_leaf(struct walk *w, const uint8_t *page, uint64_t number, unsigned count,
         }
         w->seen.entries++;
         if (!key_fits(w, node.key, bounds))
-            tell(w, number, "has a key out of order");
+            tell(w, number, PL_PAGES_OUT_OF_ORDER);
         if (((node.flags & N_TREE) != 0) != is_main) {
             tell(w, number, "has a node of another kind");
             continue;

@@ -26,6 +26,7 @@ struct salvage {
     uint64_t bytes;
     bool tables_are_bad; /* pages of tables could not be read: rows may lie loose */
     bool is_loose;
+    bool is_disordered; /* a page does not fit where it is */
 };
 
 /* Transactions of the new database */
@@ -123,8 +124,8 @@ see_bad(void *user, const char *table, uint64_t page, const char *what)
 {
     struct salvage *s = user;
     (void)page;
-    (void)what;
     s->report->bad_pages++;
+    s->is_disordered |= strcmp(what, PL_PAGES_OUT_OF_ORDER) == 0;
     if (!table || strcmp(table, PL_PAGES_FREE_LIST) != 0)
         s->tables_are_bad = true;
 }
@@ -290,6 +291,18 @@ drop_bodies(struct salvage *s)
             remove_row(s, PL_DB_BLOB, &blob->item[i]);
 }
 
+/* It is not what was written last, and that is not because something is lost: old versions of pages
+ * are among it. */
+static bool
+is_stale(const struct salvage *s, const struct pl_db_counters *then,
+         const struct pl_db_counters *now)
+{
+    bool is_same = then->job_digest == now->job_digest && then->res_digest == now->res_digest &&
+                   then->dead_digest == now->dead_digest;
+    bool is_lost = s->report->bad_rows > 0 || s->report->cut > 0 || s->tables_are_bad;
+    return s->survey.has_meta && !is_same && (s->is_disordered || !is_lost);
+}
+
 /* What is there now; the sums of all time come from the old state when that was found. */
 static void
 count_up(struct salvage *s, struct pl_row_meta *meta)
@@ -336,7 +349,9 @@ put_in_order(struct salvage *s)
     write_mailbox(s);
     struct pl_row_meta meta = s->survey.has_meta ? s->survey.meta : s->to->meta;
     s->report->has_position = s->survey.has_meta;
+    struct pl_db_counters then = meta.counters;
     count_up(s, &meta);
+    s->report->may_be_stale |= is_stale(s, &then, &meta.counters);
     if (s->t.r != 0)
         return s->t.r;
     MDB_txn *txn = s->t.txn;

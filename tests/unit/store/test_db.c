@@ -378,6 +378,67 @@ START_TEST(a_backup_is_a_store)
 }
 END_TEST
 
+/* Rows that are whole and do not fit each other: written behind the back of the fold. */
+
+static void
+rewrite(unsigned what, uint64_t first, uint64_t second)
+{
+    MDB_txn *txn;
+    uint8_t key[16];
+    struct pl_row_meta meta = db->meta;
+    ck_assert_int_eq(pl_db_write_begin(db, &txn), 0);
+    MDB_val k = {.mv_data = key, .mv_size = 16}, v;
+    if (what == 0) { /* an id that leads to another's job */
+        struct pl_uuid id = id_of(1);
+        uint8_t value[4 + sizeof(struct pl_row_id)] = {0};
+        struct pl_row_id row = {.live_lsn = second, .submit_lsn = second};
+        memcpy(value + 4, &row, sizeof(row));
+        uint32_t crc = pl_row_crc(identity.seed, PL_DB_ID, &id, 16, value + 4, sizeof(row));
+        memcpy(value, &crc, 4);
+        memcpy(key, &id, 16);
+        v = (MDB_val){.mv_data = value, .mv_size = sizeof(value)};
+        ck_assert_int_eq(mdb_put(txn, db->dbi[PL_DB_ID], &k, &v, 0), 0);
+    } else if (what == 1) { /* a body without its second chunk */
+        pl_row_blob_key(key, first, 1);
+        k.mv_size = 12;
+        ck_assert_int_eq(mdb_del(txn, db->dbi[PL_DB_BLOB], &k, NULL), 0);
+        meta.counters.rows[PL_DB_BLOB]--;
+    } else if (what == 2) { /* a job that nothing leads to */
+        struct pl_uuid id = id_of(1);
+        memcpy(key, &id, 16);
+        ck_assert_int_eq(mdb_del(txn, db->dbi[PL_DB_ID], &k, NULL), 0);
+        meta.counters.rows[PL_DB_ID]--;
+    } else if (what == 3) { /* a counter that is not the sum */
+        meta.counters.job_bytes++;
+    } else { /* a row less than the counters say */
+        struct pl_uuid id = id_of(1);
+        memcpy(key, &id, 16);
+        ck_assert_int_eq(mdb_del(txn, db->dbi[PL_DB_ID], &k, NULL), 0);
+    }
+    ck_assert_int_eq(pl_db_write_commit(db, txn, &meta), 0);
+}
+
+START_TEST(rows_that_do_not_fit_are_found)
+{
+    static const char *const word[] = {"leads to a job", "is not whole", "no id leads", "job_bytes",
+                                       "counter id"};
+    uint64_t first = submit(1, BIG), second = submit(2, 10);
+    commit();
+    require_sound();
+    rewrite((unsigned)_i, first, second);
+    close_all();
+    struct pl_check_report report;
+    ck_assert_int_eq(pl_check(path, &identity, NULL, &report), PL_DB_E_DAMAGED);
+    bool found = false;
+    for (uint64_t i = 0; i < report.findings && i < PL_CHECK_FINDINGS; i++)
+        found = found || strstr(report.first[i].text, word[_i]);
+    ck_assert_msg(found, "%s", report.first[0].text);
+    ck_assert_int_eq(open_again(&identity), _i == 4 ? PL_DB_E_DAMAGED : 0);
+    identity.initialised = false;
+    open_all();
+}
+END_TEST
+
 /* Fold */
 
 START_TEST(a_short_life_leaves_an_outcome)
@@ -633,6 +694,7 @@ main(void)
     tcase_add_test(tcase, a_full_disk_is_full_and_not_broken);
     tcase_add_test(tcase, space_can_be_reserved);
     tcase_add_test(tcase, a_backup_is_a_store);
+    tcase_add_loop_test(tcase, rows_that_do_not_fit_are_found, 0, 5);
     tcase_add_test(tcase, a_short_life_leaves_an_outcome);
     tcase_add_loop_test(tcase, a_dead_letter_outlives_its_outcome, 0, 4);
     tcase_add_loop_test(tcase, a_new_life_takes_the_dead_letter, 0, 2);

@@ -32,6 +32,7 @@ enum damage {
     GARBAGE,
     CUT,
     SWAP,
+    OLD_PAGE, /* a write that never came to the disk */
     META_GONE,
     ALL_ZERO,
     MISSING,
@@ -41,8 +42,10 @@ enum damage {
 };
 
 static const char *const damage_name[DAMAGES] = {
-    "flip", "zero page", "garbage", "cut",   "swap",
-    "meta", "all zero",  "missing", "empty", "foreign",
+    [FLIP] = "flip",      [ZERO_PAGE] = "zero page", [GARBAGE] = "garbage",
+    [CUT] = "cut",        [SWAP] = "swap",           [OLD_PAGE] = "old page",
+    [META_GONE] = "meta", [ALL_ZERO] = "all zero",   [MISSING] = "missing",
+    [EMPTY] = "empty",    [FOREIGN] = "foreign",
 };
 
 /* How the store took it. */
@@ -64,8 +67,8 @@ struct place {
 static struct history h;
 static struct history older; /* of the commit before last: only its jobs and what it applied */
 static struct pl_identity identity;
-static uint8_t *good;
-static size_t good_bytes;
+static uint8_t *good, *old; /* the file, and as it was before the last commit */
+static size_t good_bytes, old_bytes;
 static struct place *places;
 static size_t place_count, place_room;
 static char folder[64], db_path[80], new_path[80], data_path[96];
@@ -111,18 +114,19 @@ find_places(void)
     pl_pages_close(pages);
 }
 
-static void
-read_file(void)
+static uint8_t *
+read_file(size_t *ret_bytes)
 {
     struct stat st;
     int fd = open(data_path, O_RDONLY);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(fstat(fd, &st), 0);
-    good_bytes = (size_t)st.st_size;
-    good = malloc(good_bytes);
-    ck_assert_ptr_nonnull(good);
-    ck_assert_int_eq(pread(fd, good, good_bytes, 0), (ssize_t)good_bytes);
+    uint8_t *bytes = malloc((size_t)st.st_size);
+    ck_assert_ptr_nonnull(bytes);
+    ck_assert_int_eq(pread(fd, bytes, (size_t)st.st_size, 0), st.st_size);
     close(fd);
+    *ret_bytes = (size_t)st.st_size;
+    return bytes;
 }
 
 static void
@@ -132,6 +136,7 @@ remember(void)
     older.job = malloc(h.job_count * sizeof(*h.job));
     ck_assert_ptr_nonnull(older.job);
     memcpy(older.job, h.job, h.job_count * sizeof(*h.job));
+    old = read_file(&old_bytes);
 }
 
 static void
@@ -171,7 +176,9 @@ set_up(void)
     identity = (struct pl_identity){
         .uuid = {4, 5, 6}, .seed = (uint32_t)seed * 77, .format = 1, .initialised = true};
     build(&identity, &h, 6);
-    read_file();
+    good = read_file(&good_bytes);
+    if (old_bytes > good_bytes)
+        old_bytes = good_bytes;
     place_count = 0;
     find_places();
 }
@@ -183,6 +190,7 @@ tear_down(void)
     history_deinit(&h);
     free(older.job);
     free(good);
+    free(old);
     free(places);
     places = NULL;
     place_room = 0;
@@ -248,6 +256,10 @@ apply_damage(enum damage kind, uint64_t *rng, size_t *ret_bytes)
         memcpy(saved, page, 4096);
         memcpy(page, other, 4096);
         memcpy(other, saved, 4096);
+        break;
+    case OLD_PAGE:
+        page = bytes + 4096 * (2 + pl_prng_below(rng, old_bytes / 4096 - 2));
+        memcpy(page, old + (page - bytes), 4096);
         break;
     case META_GONE:
         memset(bytes + 4096 * pl_prng_below(rng, 2), 0, 4096);
@@ -413,8 +425,9 @@ choose(uint64_t *rng)
            : n < 62 ? ZERO_PAGE
            : n < 74 ? GARBAGE
            : n < 82 ? CUT
-           : n < 90 ? SWAP
-           : n < 94 ? META_GONE
+           : n < 88 ? SWAP
+           : n < 93 ? OLD_PAGE
+           : n < 95 ? META_GONE
                     : (enum damage)(ALL_ZERO + pl_prng_below(rng, 4));
 }
 
