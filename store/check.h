@@ -81,4 +81,9 @@ struct pl_salvage_report {
 int pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
                struct pl_error *err, struct pl_salvage_report *ret_report);
 
+/* The same from two: rows that @from has not are taken from @second, a database of the same store
+ * that stands at the same position and knows of fewer jobs, but of those all. */
+int pl_salvage_join(const char *from, const char *second, const struct pl_identity *identity,
+                    const char *to, struct pl_error *err, struct pl_salvage_report *ret_report);
+
 #endif

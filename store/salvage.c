@@ -27,6 +27,7 @@ struct salvage {
     bool tables_are_bad; /* pages of tables could not be read: rows may lie loose */
     bool is_loose;
     bool is_disordered; /* a page does not fit where it is */
+    bool is_second; /* reads what fills the gaps of the first one */
 };
 
 /* Transactions of the new database */
@@ -112,7 +113,7 @@ see_row(void *user, const char *name, struct pl_str key, struct pl_str value, ui
             continue;
         if (is_copied(table))
             copy_row(s, table, key, value, content);
-        else if (table == PL_DB_META && (!s->survey.has_meta || !s->is_loose))
+        else if (table == PL_DB_META && !s->is_second && (!s->survey.has_meta || !s->is_loose))
             s->t.r = survey_add(&s->survey, table, key.data, content);
         return;
     }
@@ -374,9 +375,10 @@ require_empty(const char *path, struct pl_error *err)
     return entries > 2 ? -EEXIST : 0;
 }
 
-int
-pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
-           struct pl_error *err, struct pl_salvage_report *ret_report)
+/* @second: NULL, or another one of the same store. */
+static int
+salvage_both(const char *from, const char *second, const struct pl_identity *identity,
+             const char *to, struct pl_error *err, struct pl_salvage_report *ret_report)
 {
     struct pl_salvage_report report = {.jobs = 0};
     struct salvage s = {.identity = identity, .report = &report};
@@ -390,6 +392,9 @@ pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
         return r;
     txn_begin(&s);
     r = s.t.r ? s.t.r : read_all(&s, from, err);
+    s.is_second = true;
+    if (r == 0 && second)
+        r = read_all(&s, second, err);
     if (r == 0)
         r = put_in_order(&s);
     if (s.t.txn)
@@ -401,4 +406,18 @@ pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
     else
         pl_error_prefix(err, "salvage to %s", to);
     return r;
+}
+
+int
+pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
+           struct pl_error *err, struct pl_salvage_report *ret_report)
+{
+    return salvage_both(from, NULL, identity, to, err, ret_report);
+}
+
+int
+pl_salvage_join(const char *from, const char *second, const struct pl_identity *identity,
+                const char *to, struct pl_error *err, struct pl_salvage_report *ret_report)
+{
+    return salvage_both(from, second, identity, to, err, ret_report);
 }
