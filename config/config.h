@@ -370,6 +370,9 @@ struct pl_config {
     uint32_t max_connections;
     uint64_t memory_log; /* bound of the memory pools' log; 0: none */
     struct {
+        uint64_t segment_size;
+    } storage;
+    struct {
         uint64_t size;
         bool hugepages;
         uint64_t slot_payload;

@@ -136,6 +136,11 @@ const struct pl_option pl_options[] = {
     S("storage.lmdb", "The embedded store."),
     KNOB("storage.lmdb.path", PATH, NULL, "Its folder."),
     KNOB("storage.lmdb.map_size", SIZE, "64GiB", "Bound of its size."),
+    R("storage.lmdb.segment_size", SIZE, ROOT(storage.segment_size), "64MiB",
+      "Size of a file of its log: two are there at least; a job with its body, and its result, "
+      "each "
+      "fit in one.",
+      .min = 1 << 20, .max = 1 << 30),
     S("storage.postgres", "PostgreSQL."),
     NEVER("storage.postgres.dsn_env", STRING, "Environment variable with the connection string."),
     KNOB("storage.postgres.pool", COUNT, "4", "Connections."),

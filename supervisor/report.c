@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -322,6 +323,27 @@ find_result(struct pl_worker *worker, struct pl_run *run, const struct pl_ring_r
     }
 }
 
+/* The most of a FINISH record beside its result. */
+#define FINISH_BESIDE_MAX (64u << 10)
+
+/* What the store cannot take is no outcome: it would hold up everything behind it. */
+static void
+refuse_large(struct pl_supervisor *sup, const struct pl_run *done, struct finished *fin)
+{
+    static char text[128];
+    struct pl_job_view view;
+    uint64_t max = pl_store_record_max(sup) - FINISH_BESIDE_MAX;
+    if (fin->data.len <= max || pl_core_job_view(&sup->core, done->job, &view) != PL_CORE_OK ||
+        !pl_job_is_durable(sup, view.body))
+        return;
+    int put = snprintf(text, sizeof(text),
+                       "the result has %zu bytes, and at most %llu are kept of a durable job",
+                       fin->data.len, (unsigned long long)max);
+    fin->head.code = PL_FINISH_INVALID;
+    fin->message = (struct pl_str){text, (size_t)put};
+    fin->data = (struct pl_str){NULL, 0};
+}
+
 static void
 step_finished(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
               const struct finished *fin, struct pl_run *done)
@@ -370,6 +392,7 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
         worker->busy--;
         *run = (struct pl_run){
             .job = PL_REF_NULL, .generation = done.generation, .stream = done.stream};
+        refuse_large(sup, &done, &fin);
         step_finished(sup, worker, record->meta.slot, &fin, &done);
         if (fin.map.base != NULL)
             drop_body(worker);

@@ -27,6 +27,9 @@
 /* After so many starts in vain durable jobs are refused instead of kept waiting. */
 #define FAILURES_MAX 3u
 
+/* What a segment of the store's log has beside a record: its first page, and a batch's head. */
+#define SEGMENT_PAGE 4096u
+
 /* New jobs leave the rest of the ring to what happens to those that are there. */
 #define SUBMIT_SHARE 4u
 
@@ -217,6 +220,33 @@ pl_store_add(struct pl_supervisor *sup, struct pl_error *err)
 
 /* ---- the process ---- */
 
+/* Little is passed on: what sanitizers and fault injection are told by. */
+#define PASSED_BYTES 1024u
+static const char *const passed_on[] = {"ASAN_OPTIONS", "UBSAN_OPTIONS", "LD_PRELOAD",
+                                        "PL_DISK_FAULTS"};
+
+static void
+pass_on(char (*text)[PASSED_BYTES], const char **env)
+{
+    size_t count = 0;
+    env[count++] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    for (size_t i = 0; i < PL_ARRAY_LEN(passed_on); i++) {
+        const char *value = getenv(passed_on[i]);
+        if (value == NULL)
+            continue;
+        int put = snprintf(text[i], PASSED_BYTES, "%s=%s", passed_on[i], value);
+        if (put > 0 && (size_t)put < PASSED_BYTES)
+            env[count++] = text[i];
+    }
+    env[count] = NULL;
+}
+
+static uint64_t
+segment_bytes(const struct pl_supervisor *sup)
+{
+    return sup->config->storage.segment_size & ~(uint64_t)(SEGMENT_PAGE - 1);
+}
+
 static int
 launch(struct pl_supervisor *sup)
 {
@@ -229,15 +259,13 @@ launch(struct pl_supervisor *sup)
     snprintf(folder, sizeof(folder), "%s/store", sup->state_dir);
     store->gen = ++sup->worker_gen;
     store->link.gen = store->gen;
-    char gen[16];
+    char gen[16], segment[24];
     snprintf(gen, sizeof(gen), "%u", store->gen);
-    const char *const argv[] = {"pl-store", folder, gen, NULL};
-    char asan[512] = "PL_STORE=1", ubsan[512] = "PL_STORE=1";
-    if (getenv("ASAN_OPTIONS") != NULL)
-        snprintf(asan, sizeof(asan), "ASAN_OPTIONS=%s", getenv("ASAN_OPTIONS"));
-    if (getenv("UBSAN_OPTIONS") != NULL)
-        snprintf(ubsan, sizeof(ubsan), "UBSAN_OPTIONS=%s", getenv("UBSAN_OPTIONS"));
-    const char *const env[] = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", asan, ubsan, NULL};
+    snprintf(segment, sizeof(segment), "%llu", (unsigned long long)segment_bytes(sup));
+    const char *const argv[] = {"pl-store", folder, gen, segment, NULL};
+    char text[PL_ARRAY_LEN(passed_on)][PASSED_BYTES];
+    const char *env[PL_ARRAY_LEN(passed_on) + 2];
+    pass_on(text, env);
     struct pl_guard_launch spec = {.worker = PL_STORE_WORKER,
                                    .gen = store->gen,
                                    .program = program,
@@ -537,6 +565,14 @@ pl_store_collect(struct pl_supervisor *sup)
         pl_gate_advance(sup);
 }
 
+uint64_t
+pl_store_record_max(const struct pl_supervisor *sup)
+{
+    uint64_t ring = pl_ring_body_max(PL_STORELINK_RING_BYTES);
+    uint64_t segment = segment_bytes(sup) - 2 * (uint64_t)SEGMENT_PAGE;
+    return ring < segment ? ring : segment;
+}
+
 /* Bytes in the log ring; looks at the store's head only when the last look does not do. */
 static uint64_t
 ring_used(struct pl_store_client *store)
@@ -563,10 +599,10 @@ pl_store_admit(struct pl_supervisor *sup, uint64_t bytes, struct pl_rpc_error *e
                          sup->state_dir);
         return PL_E_STORAGE_FULL;
     }
-    if (bytes > pl_ring_body_max(PL_STORELINK_RING_BYTES)) {
+    if (bytes > pl_store_record_max(sup)) {
         pl_rpc_error_set(error, PL_E_PAYLOAD_TOO_LARGE,
-                         "a durable job may have %u bytes with everything",
-                         pl_ring_body_max(PL_STORELINK_RING_BYTES));
+                         "a durable job may have %llu bytes with everything",
+                         (unsigned long long)pl_store_record_max(sup));
         return PL_E_PAYLOAD_TOO_LARGE;
     }
     if (ring_used(store) > PL_STORELINK_RING_BYTES / SUBMIT_SHARE) {

@@ -132,6 +132,9 @@ void pl_store_feed(struct pl_supervisor *sup);
 /* Whether a new job of @bytes may be taken. Return: PL_OK, or the status with *error set. */
 int pl_store_admit(struct pl_supervisor *sup, uint64_t bytes, struct pl_rpc_error *error);
 
+/* The largest record of a durable pool, head and padding included. */
+uint64_t pl_store_record_max(const struct pl_supervisor *sup);
+
 /* Back-off that is over. */
 void pl_store_due(struct pl_supervisor *sup);
 pl_time pl_store_deadline(const struct pl_supervisor *sup);

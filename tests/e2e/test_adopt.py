@@ -17,12 +17,7 @@ import time
 import unittest
 
 import lib
-
-try:
-    import msgpack
-    import test_chaos
-except ImportError:
-    msgpack = None
+import peer
 
 KILLS = int(os.environ.get('PL_TEST_KILLS', '50'))
 
@@ -433,7 +428,7 @@ class Load(threading.Thread):
         client, count = None, 0
         while not self.stop:
             try:
-                client = client or test_chaos.Client(self.path)
+                client = client or peer.Client(self.path)
                 name = f'{self.number}.{count}'
                 count += 1
                 mine = self.test.files / name
@@ -452,7 +447,7 @@ class Load(threading.Thread):
             client.close()
 
 
-@unittest.skipIf(msgpack is None, 'needs python3-msgpack')
+@unittest.skipIf(peer.msgpack is None, 'needs python3-msgpack')
 class Many(Base):
     def test_nothing_runs_twice_while_its_worker_lives(self):
         seed = int(os.environ.get('PL_TEST_SEED', str(random.randrange(1 << 32))))
@@ -477,7 +472,7 @@ class Many(Base):
                 load.stop = True
             for load in loads:
                 load.join()
-        client = lib.until('it serves', lambda: test_chaos.connect(path))
+        client = lib.until('it serves', lambda: peer.connect(path))
         jobs = {job: name for load in loads for job, name in load.jobs.items()}
         for job, name in jobs.items():
             outcome = client.call('job.wait', id=job, result=True, timeout_ms=60000)

@@ -183,6 +183,33 @@ class Durable(lib.Test):
         for number, job in enumerate(jobs):
             self.assertEqual(plctl('result', job, code=0).out, f'{number // 3}.{number % 3}')
 
+    def test_a_result_larger_than_the_log_takes_is_refused(self):
+        """Neither a large job nor a large result holds up those behind it."""
+        text = CONFIG.replace('pools:', 'storage: {lmdb: {segment_size: 1MiB}}\npools:').replace(
+            'handles: [command]', 'handles: [command], limits: {output: 64MiB}')
+        self.reconfigure(text)
+        plctl = self.instance.plctl
+        for bytes_ in ('2M', '48M'):
+            job = self.instance.run_detached('head', '-c', bytes_, '/dev/zero')
+            plctl('wait', job, code=10)
+            self.assertIn('durable', self.instance.job(job)['error'])
+        large = self.instance.dir / 'large'
+        large.write_bytes(bytes(2 << 20))
+        refused = plctl('submit', 'echo', '-p', 'quick', '-d', f'@{large}', code=2)
+        self.assertIn('durable', refused.err)
+        large.write_bytes(os.urandom(900 << 10))
+        for _ in range(5):
+            job = self.instance.submit('echo', '-p', 'quick', '-d', f'@{large}')
+            plctl('wait', job, code=0)
+        self.power_cut()
+        self.assertEqual(plctl('result', job, code=0).raw, large.read_bytes())
+
+    def reconfigure(self, text):
+        self.instance.plctl('stop', '--now', code=0)
+        self.assertEqual(lib.until_gone(self.instance.dir.name), [])
+        self.instance.config.write_text(text)
+        self.instance.start()
+
     def test_a_damaged_store_is_refused_and_kept(self):
         for i in range(50):
             self.instance.submit('echo', '-p', 'quick', '--hold', '-d', str(i))
