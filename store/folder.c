@@ -27,6 +27,7 @@ pl_folder_init(struct pl_store *store, struct pl_error *err)
     uint32_t epoch;
     struct pl_db_counters counters;
     pl_db_get_state(store->db, &position, &epoch, &counters);
+    folder->released = position;
     atomic_store_explicit(&folder->folded_lsn, position.lsn, memory_order_relaxed);
     /* Outcomes and dead letters go when the supervisor says so: no limits of our own. */
     struct pl_fold_config limits = {0};
@@ -87,7 +88,9 @@ fold_window(struct pl_store *store, const struct pl_log_position *limit, struct 
         return rc;
     }
     atomic_store_explicit(&folder->folded_lsn, position.lsn, memory_order_relaxed);
-    pl_log_release(store->log, &position);
+    /* Not behind this commit: the tables fall back to the one before when a meta page is lost. */
+    pl_log_release(store->log, &folder->released);
+    folder->released = position;
     return 0;
 }
 

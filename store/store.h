@@ -47,13 +47,14 @@ struct pl_folder {
     bool running;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct pl_log_position durable; /* under lock: the fold may go up to here */
-    struct pl_log_position folded;  /* under lock: where the fold waits for a window */
-    bool idle;                      /* under lock: everything is folded */
-    bool stop;                      /* under lock */
-    struct pl_error error;          /* written before BROKEN is released, read after */
-    _Atomic int state;              /* enum pl_folder_state; by the fold thread */
-    _Atomic uint64_t folded_lsn;    /* for statistics */
+    struct pl_log_position durable;  /* under lock: the fold may go up to here */
+    struct pl_log_position folded;   /* under lock: where the fold waits for a window */
+    struct pl_log_position released; /* by the fold thread: the commit before the last */
+    bool idle;                       /* under lock: everything is folded */
+    bool stop;                       /* under lock */
+    struct pl_error error;           /* written before BROKEN is released, read after */
+    _Atomic int state;               /* enum pl_folder_state; by the fold thread */
+    _Atomic uint64_t folded_lsn;     /* for statistics */
 
     struct pl_fold *fold;
     struct pl_log_reader *reader;
