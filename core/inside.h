@@ -199,7 +199,7 @@ struct pl_worker *pl_worker_get(const struct pl_core *core, struct pl_ref ref);
 
 /* ---- submit (submit.c), configuration (config.c) ---- */
 
-int pl_submit(struct pl_core *core, const struct pl_spec *spec);
+int pl_submit_job(struct pl_core *core, const struct pl_spec *spec);
 int pl_restore_job(struct pl_core *core, const struct pl_restore *restore);
 int pl_restore_running(struct pl_core *core, const struct pl_restore *restore); /* adopt.c */
 int pl_config_pool(struct pl_core *core, const struct pl_pool_config *cfg);

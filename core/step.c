@@ -334,7 +334,7 @@ submit(struct pl_core *core, const struct pl_spec *spec)
         timers_run(core);
         pl_dispatch_all(core);
     }
-    return pl_act_room(core, 16) ? pl_submit(core, spec) : refuse_busy(core);
+    return pl_act_room(core, 16) ? pl_submit_job(core, spec) : refuse_busy(core);
 }
 
 static PL_ALWAYS_INLINE int

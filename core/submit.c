@@ -410,7 +410,7 @@ lane_of_spec(const struct pl_core *core, const struct pl_spec *spec, const struc
 }
 
 int
-pl_submit(struct pl_core *core, const struct pl_spec *spec)
+pl_submit_job(struct pl_core *core, const struct pl_spec *spec)
 {
     struct newcomer n;
     bool dry = (spec->flags & PL_SPEC_DRY_RUN) != 0;
