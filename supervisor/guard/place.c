@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,9 @@
 
 #include "util/cleanup.h"
 #include "util/fd.h"
+
+/* For the kernel to let go of a dead process's files: milliseconds, as a rule. */
+#define LEFTOVER_MS 5000
 
 static int
 take_lock(struct guard *g, struct pl_error *err)
@@ -53,6 +57,35 @@ take_lock(struct guard *g, struct pl_error *err)
     return 0;
 }
 
+/* Return: a connection to whoever listens there, or -1. */
+static int
+knock(const struct sockaddr_un *address, bool *ret_listens)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    *ret_listens =
+        fd >= 0 &&
+        (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN);
+    return fd;
+}
+
+/*
+ * Whether somebody answers. The kernel may hold the listening socket of a process that was killed a
+ * little longer (io_uring lets go of its files after the process is gone); our connection ends when
+ * it does, and then nobody listens any more.
+ */
+static bool
+is_served(const struct sockaddr_un *address)
+{
+    bool listens;
+    PL_CLEANUP_FD int fd = knock(address, &listens);
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    if (!listens || poll(&poll_fd, 1, LEFTOVER_MS) <= 0)
+        return listens;
+    PL_CLEANUP_FD int again = knock(address, &listens);
+    (void)again;
+    return listens;
+}
+
 /* A socket that somebody answers on is not ours to remove, even under our lock: --socket can name
  * any path. */
 static int
@@ -66,9 +99,7 @@ remove_stale(const struct sockaddr_un *address, struct pl_error *err)
         pl_error_set(err, "%s exists and is no socket", address->sun_path);
         return -EEXIST;
     }
-    PL_CLEANUP_FD int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0 &&
-        (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)) {
+    if (is_served(address)) {
         pl_error_set(err, "another process listens on %s", address->sun_path);
         return -EADDRINUSE;
     }

@@ -95,10 +95,9 @@ open_control(void)
 }
 
 static void
-start_guard(bool cgroup)
+make_house(void)
 {
-    char link[96], text[16];
-    int ready[2];
+    char link[96];
 
     strcpy(house.dir, "/tmp/pl-guard-test-XXXXXX");
     ck_assert_ptr_nonnull(mkdtemp(house.dir));
@@ -106,6 +105,14 @@ start_guard(bool cgroup)
     snprintf(link, sizeof(link), "%s/pl-supervisor", house.dir);
     ck_assert_int_eq(symlink(fake_path, link), 0);
     open_control();
+}
+
+static void
+open_house(bool cgroup)
+{
+    char text[16];
+    int ready[2];
+
     ck_assert_int_eq(pipe(ready), 0);
     fcntl(ready[0], F_SETFD, FD_CLOEXEC);
     snprintf(text, sizeof(text), "%d", ready[1]);
@@ -113,6 +120,13 @@ start_guard(bool cgroup)
     close(ready[1]);
     house.ready = ready[0];
     house.fake = -1;
+}
+
+static void
+start_guard(bool cgroup)
+{
+    make_house();
+    open_house(cgroup);
 }
 
 /* The next supervisor of the guard: its socket becomes our client. */
@@ -692,6 +706,53 @@ START_TEST(one_guard_an_instance)
 }
 END_TEST
 
+/* A listening socket where the guard wants its own. */
+static int
+squat(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    ck_assert_int_eq(mkdir(house.run, 0700), 0);
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s/pl.sock", house.run);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    ck_assert_int_eq(listen(fd, 8), 0);
+    return fd;
+}
+
+/* As the kernel does it with the files of an io_uring whose process was killed. */
+START_TEST(a_socket_of_a_dead_process_is_waited_for)
+{
+    make_house();
+    int listener = squat();
+    open_house(with_cgroup);
+    await(listener, POLLIN);
+    close(listener);
+    enter();
+    close(connect_client());
+    stop_guard();
+}
+END_TEST
+
+START_TEST(a_socket_that_somebody_serves_is_not_taken)
+{
+    char text[3] = "";
+
+    make_house();
+    int listener = squat();
+    open_house(with_cgroup);
+    for (int i = 0; i < 2; i++) {
+        await(listener, POLLIN);
+        close(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+    }
+    await(house.ready, POLLIN);
+    ck_assert_int_eq(read(house.ready, text, 2), 2);
+    ck_assert_str_eq(text, "E1");
+    ck_assert_int_eq(wait_guard(), 1);
+    close(listener);
+}
+END_TEST
+
 START_TEST(signals_are_passed_on)
 {
     start_guard(with_cgroup);
@@ -790,6 +851,8 @@ make_suite(void)
     tcase_add_test(tests, invalid_configuration_ends_at_once);
     tcase_add_test(tests, never_ready_gives_up);
     tcase_add_test(tests, one_guard_an_instance);
+    tcase_add_test(tests, a_socket_of_a_dead_process_is_waited_for);
+    tcase_add_test(tests, a_socket_that_somebody_serves_is_not_taken);
     tcase_add_test(tests, signals_are_passed_on);
     tcase_add_test(tests, second_interrupt_ends_everything);
     tcase_add_test(tests, state_is_published);
