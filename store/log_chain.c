@@ -57,7 +57,8 @@ drop_void(struct pl_log_chain *chain)
             chain->links[kept].contradicts = true;
     }
     chain->count -= kept;
-    memmove(chain->links, chain->links + kept, chain->count * sizeof(*chain->links));
+    if (kept > 0 && chain->count > 0) /* without a link there is no array either */
+        memmove(chain->links, chain->links + kept, chain->count * sizeof(*chain->links));
 }
 
 int
