@@ -274,6 +274,7 @@ pl_state_read_instance(const struct pl_state_reader *r, struct pl_stat_instance 
 {
     struct pl_stat_instance page;
     int outcome = read_page(r, PL_STATE_INSTANCE, 0, &page);
+    END_TEXT(page.store.error);
     if (outcome == PL_PAGE_OK)
         *ret_page = page;
     return outcome;

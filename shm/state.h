@@ -32,7 +32,7 @@ enum pl_state_outcome {
 };
 
 #define PL_STATE_MAGIC          0x4154415453504c31u
-#define PL_STATE_LAYOUT_VERSION 1u
+#define PL_STATE_LAYOUT_VERSION 2u
 #define PL_STATE_PAGE_BYTES     4096u
 #define PL_STATE_NAME_BYTES     64u
 #define PL_STATE_KINDS_MAX      16u
@@ -139,6 +139,23 @@ struct pl_stat_kind {
 };
 _Static_assert(sizeof(struct pl_stat_kind) == 96, "shared layout");
 
+/* What keeps durable pools; counters since its process began. */
+struct pl_stat_store {
+    uint32_t phase; /* 0 there is none, 1 starts, 2 serves, 3 leaves, 4 dying, 5 back-off, 6 gone */
+    uint32_t full;  /* 1: no room for new jobs */
+    uint32_t failures; /* starts in a row that did not come to serve */
+    uint32_t reserved;
+    uint64_t lag_records; /* on their way: not durable yet */
+    uint64_t durable_lsn;
+    uint64_t folded_lsn; /* up to here in the tables */
+    uint64_t records, batches, log_bytes;
+    uint64_t flush_us_mean, flush_us_max; /* of a batch: write and flush */
+    uint64_t jobs, outcomes;              /* in the tables */
+    uint64_t disk_bytes;                  /* of the tables */
+    char error[160];                      /* of the last failure; "" when there was none */
+};
+_Static_assert(sizeof(struct pl_stat_store) == 16 + 11 * 8 + 160, "shared layout");
+
 struct pl_stat_instance {
     uint32_t in_use; /* 1 */
     uint32_t phase;  /* the supervisor's: 1 starting, 2 serving, 3 draining, 4 stopping */
@@ -152,8 +169,9 @@ struct pl_stat_instance {
     int64_t updated_wall;
     int64_t updated_ns;
     uint64_t reserved[8];
+    struct pl_stat_store store;
 };
-_Static_assert(sizeof(struct pl_stat_instance) == 168, "shared layout");
+_Static_assert(sizeof(struct pl_stat_instance) == 168 + 264, "shared layout");
 
 struct pl_stat_pool {
     uint32_t in_use;

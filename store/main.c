@@ -18,6 +18,7 @@
 
 #include "base/assert.h"
 #include "shm/worker_fds.h"
+#include "store/backup.h"
 #include "store/store.h"
 #include "util/clock.h"
 #include "util/fd.h"
@@ -116,6 +117,10 @@ open_folder(struct pl_store *store)
     int rc = pl_identity_lock(store->dir_fd, &err, &store->lock_fd);
     if (rc != 0)
         pl_store_fail(store, PL_STORE_EXIT_AGAIN, "the store is in use", &err);
+    rc = pl_compact_clean(store->dir_fd);
+    if (rc < 0)
+        pl_log(PL_LOG_WARNING, "what a broken-off compaction left cannot be removed",
+               PL_F_STR("error", strerror(-rc)));
     rc = pl_identity_open(store->dir_fd, pl_clock_wall(), &err, &store->identity);
     if (rc != 0)
         pl_store_fail(store, rc < 0 ? PL_STORE_EXIT_AGAIN : PL_STORE_EXIT_DATA,

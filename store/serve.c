@@ -102,6 +102,7 @@ make_durable(struct pl_store *store, const struct round *round)
     pl_store_ring(store);
     pl_folder_wake(store, durable);
     uint64_t took = (uint64_t)(pl_clock_mono() - begun);
+    store->stats_late = true;
     store->stats.records += round->taken;
     store->stats.batches++;
     store->stats.flush_ns_sum += took;
@@ -128,6 +129,7 @@ tell_stats(struct pl_store *store)
     store->stats.outcomes = counters.rows[PL_DB_RES];
     store->stats.disk_bytes = space.used_bytes;
     pl_storelink_write_stats(&store->link, &store->stats);
+    store->stats_late = position.lsn < pl_log_durable(store->log).lsn;
 }
 
 /* How much new jobs may still write, and whether any are welcome. */
@@ -150,13 +152,14 @@ tell_room(struct pl_store *store)
     pl_storelink_set_state(&store->link, state);
 }
 
-/* Return: false when the guard is gone. */
+/* @full: room may come without an event. Return: false when the guard is gone. */
 static bool
-wait_for_records(struct pl_store *store, pl_time timeout)
+wait_for_records(struct pl_store *store, bool full)
 {
     bool alive = true;
+    pl_time timeout = full ? FULL_WAIT : store->stats_late ? STATS_PERIOD : IDLE_WAIT;
     pl_bell_prepare(pl_storelink_own_bell(&store->link));
-    bool more = pl_ring_ready(&store->link.in) && timeout == IDLE_WAIT;
+    bool more = pl_ring_ready(&store->link.in) && !full;
     if (!more && (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) == 0)
         alive = pl_store_sleep(timeout);
     pl_bell_awake(pl_storelink_own_bell(&store->link));
@@ -183,6 +186,6 @@ pl_serve(struct pl_store *store)
             (void)pl_log_prepare(store->log);
         else if (!alive || (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) != 0)
             return; /* the ring is empty, and nothing more will come */
-        alive = wait_for_records(store, round.full ? FULL_WAIT : IDLE_WAIT);
+        alive = wait_for_records(store, round.full);
     }
 }

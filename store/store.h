@@ -78,6 +78,7 @@ struct pl_store {
     struct pl_folder folder;
     struct pl_storelink_stats stats;
     pl_time stats_due;
+    bool stats_late; /* what was told last is not all */
 };
 
 /* ---- main.c ---- */

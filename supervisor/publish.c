@@ -275,6 +275,55 @@ publish_group(struct pl_supervisor *sup, uint32_t index)
     (void)pl_state_write_group(&sup->state, index, &page);
 }
 
+/* The words of shm/state.h are not ours to renumber. */
+static uint32_t
+store_phase(enum pl_store_phase phase)
+{
+    switch (phase) {
+    case PL_STORE_OFF:
+        return 0;
+    case PL_STORE_STARTS:
+        return 1;
+    case PL_STORE_SERVES:
+        return 2;
+    case PL_STORE_LEAVES:
+        return 3;
+    case PL_STORE_DYING:
+        return 4;
+    case PL_STORE_BACKOFF:
+        return 5;
+    case PL_STORE_GONE:
+        return 6;
+    }
+    return 6;
+}
+
+static void
+fill_store(const struct pl_store_client *store, struct pl_stat_store *to)
+{
+    struct pl_storelink_stats stats;
+    to->phase = store_phase(store->phase);
+    snprintf(to->error, sizeof(to->error), "%.159s", store->error);
+    to->failures = store->failures;
+    to->lag_records = store->flight_count;
+    if (!store->open)
+        return;
+    to->durable_lsn = pl_storelink_durable_lsn(&store->link);
+    to->full = pl_storelink_state(&store->link) == PL_STORELINK_FULL;
+    if (pl_storelink_read_stats(&store->link, &stats) != PL_SLOT_OK)
+        return;
+    to->folded_lsn = stats.folded_lsn;
+    to->records = stats.records;
+    to->batches = stats.batches;
+    to->log_bytes = stats.bytes;
+    to->flush_us_mean =
+        stats.batches > 0 ? stats.flush_ns_sum / stats.batches / (uint64_t)PL_NS_PER_US : 0;
+    to->flush_us_max = stats.flush_ns_max / (uint64_t)PL_NS_PER_US;
+    to->jobs = stats.jobs;
+    to->outcomes = stats.outcomes;
+    to->disk_bytes = stats.disk_bytes;
+}
+
 static void
 publish_instance(struct pl_supervisor *sup)
 {
@@ -296,6 +345,7 @@ publish_instance(struct pl_supervisor *sup)
     page.log_bytes = log.used_bytes;
     page.log_bytes_live = log.live_bytes;
     page.turns = sup->turns;
+    fill_store(&sup->store, &page.store);
     pl_state_write_instance(&sup->state, &page);
 }
 
@@ -342,6 +392,8 @@ pl_publish_beat(struct pl_supervisor *sup)
     for (uint32_t i = 0; i < sup->worker_count; i++)
         if (sup->workers[i].attached)
             pl_channel_supervisor_beat(&sup->workers[i].channel, sup->now);
+    /* The store's numbers come without an event. */
+    sup->stats_dirty = sup->stats_dirty || sup->store.open;
     if (sup->now >= sup->next_measure) {
         sup->next_measure = sup->now + MEASURE_EVERY;
         measure_workers(sup);

@@ -46,6 +46,10 @@ wait_for_word(struct pl_supervisor *sup)
     if (store->failures >= FAILURES_MAX || store->is_final) {
         pl_log(PL_LOG_ERROR, "the store has accepted jobs and cannot be read: not started",
                PL_F_STR("error", store->error));
+        pl_log(PL_LOG_ERROR,
+               "what is wrong with it says 'plctl db check --state-dir DIR'; 'plctl db salvage NEW "
+               "--state-dir DIR' saves what is whole",
+               PL_F_STR("DIR", sup->state_dir));
         return -EINVAL;
     }
     return 0;
