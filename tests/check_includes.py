@@ -31,6 +31,7 @@ ALLOWED = {
     'worker': {'base', 'shm', 'proto', 'util', 'include'},
     'executors': {'include'},
     'tools': {'base', 'client', 'config', 'core', 'record', 'util', 'shm', 'include'},
+    'tools/db': {'base', 'record', 'store', 'util', 'tools', 'include'},
     'bindings': {'include', 'client'},
     'examples': {'include'},
 }

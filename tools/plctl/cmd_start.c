@@ -16,6 +16,8 @@
 
 #include "tools/plctl/json.h"
 #include "tools/plctl/plctl.h"
+#include "tools/plctl/state_view.h"
+#include "tools/plctl/store_view.h"
 #include "tools/plctl/table.h"
 #include "util/clock.h"
 #include "util/paths.h"
@@ -23,10 +25,8 @@
 
 #define READY_TIMEOUT_MS 60000
 
-/* Runs @argv to its end, its stdout into @ret_output (heap; NULL: /dev/null). Return: its exit
- * status, or -1 after a message. */
-static int
-run_program(const char *const *argv, char **ret_output)
+int
+plctl_run_program(const char *const *argv, char **ret_output)
 {
     char path[PL_PATH_BYTES];
     struct pl_error err = {""};
@@ -67,10 +67,8 @@ run_program(const char *const *argv, char **ret_output)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* A value of what pl-config print wrote: two spaces a level, one key a line. @path: "name" or
- * "supervisor.state_dir". NULL: not there, or null. */
-static char *
-printed_value(const char *text, const char *path)
+char *
+plctl_printed_value(const char *text, const char *path)
 {
     size_t depth = 0;
 
@@ -119,7 +117,7 @@ prepare(struct plctl *ctl, const struct pl_args *args, struct place *ret_place)
     const char *print[] = {"pl-config", "print", file, NULL};
     struct pl_error err = {""};
 
-    int status = run_program(check, &text);
+    int status = plctl_run_program(check, &text);
     if (status != 0) {
         if (status > 0 && ctl->json && text != NULL)
             fputs(text, stdout);
@@ -131,7 +129,7 @@ prepare(struct plctl *ctl, const struct pl_args *args, struct place *ret_place)
         fputs(text, stdout);
         return 0;
     }
-    if (run_program(print, &text) != 0)
+    if (plctl_run_program(print, &text) != 0)
         return plctl_fail(PLCTL_EXIT_CONFIG, "%s cannot be read", file);
     const char *state_dir = pl_args_get(args, "state-dir");
     if (state_dir != NULL && state_dir[0] != '/') {
@@ -143,20 +141,20 @@ prepare(struct plctl *ctl, const struct pl_args *args, struct place *ret_place)
     ret_place->config = realpath(file, NULL);
     if (ret_place->config == NULL)
         return plctl_fail(PLCTL_EXIT_CONFIG, "%s: %s", file, strerror(errno));
-    int r = pl_paths_instance(ctl->instance, printed_value(text, "name"), false,
+    int r = pl_paths_instance(ctl->instance, plctl_printed_value(text, "name"), false,
                               ret_place->instance, &err);
-    const char *run_dir = printed_value(text, "supervisor.run_dir");
+    const char *run_dir = plctl_printed_value(text, "supervisor.run_dir");
     if (r == 0 && run_dir != NULL)
         snprintf(ret_place->run_dir, sizeof(ret_place->run_dir), "%s", run_dir);
     else if (r == 0)
         r = pl_paths_run_dir(ret_place->instance, ret_place->run_dir, &err);
-    ret_place->socket = printed_value(text, "supervisor.socket");
-    ret_place->socket_mode = printed_value(text, "supervisor.socket_mode");
-    ret_place->log_level = printed_value(text, "supervisor.log.level");
+    ret_place->socket = plctl_printed_value(text, "supervisor.socket");
+    ret_place->socket_mode = plctl_printed_value(text, "supervisor.socket_mode");
+    ret_place->log_level = plctl_printed_value(text, "supervisor.log.level");
     if (r == 0)
-        r = pl_paths_state_dir(state_dir != NULL ? state_dir
-                                                 : printed_value(text, "supervisor.state_dir"),
-                               ret_place->config, ret_place->state_dir, &err);
+        r = pl_paths_state_dir(
+            state_dir != NULL ? state_dir : plctl_printed_value(text, "supervisor.state_dir"),
+            ret_place->config, ret_place->state_dir, &err);
     return r < 0 ? plctl_fail(PLCTL_EXIT_USAGE, "%s", err.text) : 0;
 }
 
@@ -439,6 +437,20 @@ plctl_cmd_reload(struct plctl *ctl, const struct pl_args *args)
     return 0;
 }
 
+static void
+status_store(const struct plctl *ctl)
+{
+    struct plctl_state state;
+    struct pl_stat_instance page;
+    char why[512];
+
+    if (plctl_state_open(ctl, &state, why) < 0)
+        return; /* of another user: the pages are not for us */
+    if (pl_state_read_instance(&state.reader, &page) == PL_PAGE_OK && page.store.phase != 0)
+        plctl_store_line(&page.store, stdout);
+    plctl_state_close(&state);
+}
+
 int
 plctl_cmd_status(struct plctl *ctl, const struct pl_args *args)
 {
@@ -464,6 +476,7 @@ plctl_cmd_status(struct plctl *ctl, const struct pl_args *args)
     for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++)
         printf("%-10s %" PRId64 "\n", numbers[i], pl_value_int(pl_value_get(root, numbers[i]), 0));
     pl_reply_free(reply);
+    status_store(ctl);
     putchar('\n');
     struct pl_args none = {0};
     return plctl_cmd_pool_ls(ctl, &none);

@@ -10,6 +10,7 @@
 #include "base/types.h"
 #include "tools/plctl/json.h"
 #include "tools/plctl/state_view.h"
+#include "tools/plctl/store_view.h"
 #include "tools/plctl/table.h"
 #include "util/clock.h"
 
@@ -197,6 +198,12 @@ stats_json(const struct plctl_state *state, const char *wanted)
     pl_json_int(&json, "silent_ms", state->silent_ms);
     pl_json_int(&json, "uptime_ms", (pl_clock_mono() - identity->started_ns) / PL_NS_PER_MS);
     pl_json_close(&json, '}');
+    struct pl_stat_instance instance;
+    if (pl_state_read_instance(&state->reader, &instance) == PL_PAGE_OK &&
+        instance.store.phase != 0)
+        plctl_store_show(NULL, &instance.store, &json);
+    else
+        pl_json_null(&json, "store");
     pl_json_open(&json, "pools", '[');
     for (uint32_t i = 0; i < state->reader.params.pool_count; i++) {
         if (pl_state_read_pool(&state->reader, i, pool) != PL_PAGE_OK || !pool->in_use ||

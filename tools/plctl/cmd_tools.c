@@ -14,26 +14,20 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tools/plctl/disk_view.h"
 #include "tools/plctl/json.h"
 #include "tools/plctl/plctl.h"
 #include "tools/plctl/state_view.h"
 #include "tools/plctl/table.h"
 #include "util/paths.h"
 
-/* Becomes a program of ours. Returns only on failure. */
-static int
-become(const char *program, const char *const *words, size_t count, const char *last)
+int
+plctl_become(const char *const *argv)
 {
     char path[PL_PATH_BYTES];
     struct pl_error err = {""};
-    const char **argv = plctl_alloc((count + 3) * sizeof(*argv));
-    size_t n = 0;
 
-    argv[n++] = program;
-    for (size_t i = 0; i < count; i++)
-        argv[n++] = words[i];
-    argv[n] = last;
-    if (plctl_find_program(program, path, &err) < 0)
+    if (plctl_find_program(argv[0], path, &err) < 0)
         return plctl_fail(1, "%s", err.text);
     execv(path, (char *const *)(uintptr_t)argv);
     return plctl_fail(1, "%s: %s", path, strerror(errno));
@@ -42,7 +36,15 @@ become(const char *program, const char *const *words, size_t count, const char *
 int
 plctl_cmd_config(struct plctl *ctl, const struct pl_args *args)
 {
-    return become("pl-config", args->word, args->word_count, ctl->json ? "--json" : NULL);
+    const char **argv = plctl_alloc((args->word_count + 3) * sizeof(*argv));
+    size_t n = 0;
+
+    argv[n++] = "pl-config";
+    for (size_t i = 0; i < args->word_count; i++)
+        argv[n++] = args->word[i];
+    argv[n++] = ctl->json ? "--json" : NULL;
+    argv[n] = NULL;
+    return plctl_become(argv);
 }
 
 /* ---- executors: loaded by a program of its own, so that a bad one ends that alone ---- */
@@ -215,8 +217,8 @@ doctor_machine(struct doctor *doctor)
 static void
 doctor_programs(struct doctor *doctor)
 {
-    static const char *const programs[] = {"pl-guard", "pl-supervisor", "pl-worker", "pl-config",
-                                           "pl-probe"};
+    static const char *const programs[] = {"pl-guard",  "pl-supervisor", "pl-worker", "pl-store",
+                                           "pl-config", "pl-db",         "pl-probe"};
     static const char *const plugins[] = {"echo", "sleep", "command"};
     char path[PL_PATH_BYTES];
 
@@ -267,18 +269,39 @@ doctor_instance(struct doctor *doctor)
     plctl_state_close(&state);
 }
 
+/* Return: 0, or an exit status after a message. */
+static int
+doctor_disk(struct doctor *doctor, const struct pl_args *args)
+{
+    struct plctl_disk_view view;
+    char state_dir[PL_PATH_BYTES];
+
+    int failed = plctl_state_dir(doctor->ctl, pl_args_get(args, "state-dir"),
+                                 pl_args_get(args, "config"), state_dir);
+    if (failed == -ENOENT) {
+        finding(doctor, true, "disk flush", "not measured: name a disk with --state-dir or -c");
+        return 0;
+    }
+    if (failed != 0)
+        return failed;
+    plctl_disk_look(state_dir, &view);
+    finding(doctor, view.fs_good, "file system", view.fs);
+    finding(doctor, view.flush_good, "disk flush", view.flush);
+    return 0;
+}
+
 int
 plctl_cmd_doctor(struct plctl *ctl, const struct pl_args *args)
 {
     struct doctor doctor = {.ctl = ctl, .json = {.to = stdout}};
 
-    (void)args;
     if (ctl->json)
         pl_json_open(&doctor.json, NULL, '[');
     doctor_machine(&doctor);
     doctor_programs(&doctor);
     doctor_instance(&doctor);
+    int failed = doctor_disk(&doctor, args);
     if (ctl->json)
         pl_json_close(&doctor.json, ']');
-    return doctor.wrong > 0 ? 1 : 0;
+    return failed != 0 ? failed : doctor.wrong > 0 ? 1 : 0;
 }

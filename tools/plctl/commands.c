@@ -127,6 +127,11 @@ static const struct pl_option mailbox_options[] = {
     VALUE(0, "since", "TIME", "delivered then or later"),
     VALUE('n', "limit", "N", "at most so many (50)"), END };
 
+#define STORE_OPTIONS \
+    VALUE(0, "state-dir", "DIR", "the state directory; else that of the configuration or of the running instance"), \
+    VALUE('c', "config", "FILE", "the configuration whose state directory it is"), END
+static const struct pl_option db_options[] = { STORE_OPTIONS };
+
 static const char *const start_examples[] = {
     "plctl start pools.yaml", "in the foreground, until Ctrl-C",
     "plctl start -d pools.yaml", "in the background; returns when jobs are taken", NULL };
@@ -161,6 +166,23 @@ static const char *const events_examples[] = {
 static const char *const config_examples[] = {
     "plctl config check pools.yaml", "all mistakes, with line, column and hint",
     "plctl config schema", "the JSON Schema, for your editor", NULL };
+static const char *const db_stat_examples[] = {
+    "plctl db stat", "of the instance that runs, without asking it",
+    "plctl db stat -c pools.yaml --json", "of one that is stopped", NULL };
+static const char *const db_check_examples[] = {
+    "plctl db check -c pools.yaml", "exit 0 when every row and record is whole",
+    "plctl db check /backup/monday", "a backup", NULL };
+static const char *const db_backup_examples[] = {
+    "plctl db backup /backup/monday -c pools.yaml", "the instance is stopped",
+    "plctl start pools.yaml --state-dir /backup/monday", "starts on a backup", NULL };
+static const char *const db_compact_examples[] = {
+    "plctl db compact -c pools.yaml", "gives pages that hold nothing back to the disk", NULL };
+static const char *const db_salvage_examples[] = {
+    "plctl db salvage /srv/saved --state-dir /srv/broken", "what is whole, into a new state directory",
+    "plctl start pools.yaml --state-dir /srv/saved", "goes on with it", NULL };
+static const char *const doctor_examples[] = {
+    "plctl doctor", "the machine, and the instance that runs",
+    "plctl doctor -c pools.yaml", "the disk of its state directory too", NULL };
 static const char *const completion_examples[] = {
     "plctl completion bash > ~/.local/share/bash-completion/completions/plctl", "for bash", NULL };
 
@@ -202,10 +224,15 @@ const struct pl_command plctl_commands[] = {
     { "mailbox fetch", NULL, "", "the same, with their results", NULL, mailbox_options, NULL, 0, 0, false, false, plctl_cmd_mailbox_fetch },
     { "mailbox ack", NULL, "ID...", "outcomes that may be forgotten", NULL, NULL, NULL, 1, PL_ARGS_MANY, false, false, plctl_cmd_mailbox_ack },
     { "config", NULL, "check|print|schema|convert|diff [FILE...]", "check and show configurations", NULL, NULL, config_examples, 1, PL_ARGS_MANY, true, false, plctl_cmd_config },
+    { "db stat", NULL, "", "what the store of durable pools holds", NULL, db_options, db_stat_examples, 0, 0, false, false, plctl_cmd_db_stat },
+    { "db check", NULL, "[DIR]", "whether every row and record of a store or backup is whole", "The instance must be stopped. Exit 1 when something is damaged.", db_options, db_check_examples, 0, 1, false, false, plctl_cmd_db_check },
+    { "db backup", NULL, "DIR", "copy the store into an empty folder, as a state directory", "The instance must be stopped: a copy of a store that is being written would be none.", db_options, db_backup_examples, 1, 1, false, false, plctl_cmd_db_backup },
+    { "db compact", NULL, "", "make the tables as small as what they hold", "The instance must be stopped. May be broken off at any time.", db_options, db_compact_examples, 0, 0, false, false, plctl_cmd_db_compact },
+    { "db salvage", NULL, "DIR", "save what is whole of a damaged store into a new state directory", "The instance must be stopped. The damaged store is not written to.", db_options, db_salvage_examples, 1, 1, false, false, plctl_cmd_db_salvage },
     { "executor ls", NULL, "", "the executor plugins that are installed", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_executor_ls },
     { "executor info", NULL, "FILE|NAME", "what a plugin says of itself", NULL, NULL, NULL, 1, 1, false, false, plctl_cmd_executor_info },
     { "executor check", NULL, "FILE|NAME", "whether a plugin can be loaded", NULL, NULL, NULL, 1, 1, false, false, plctl_cmd_executor_check },
-    { "doctor", NULL, "", "look for what is wrong with this machine or instance", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_doctor },
+    { "doctor", NULL, "", "look for what is wrong with this machine or instance", NULL, db_options, doctor_examples, 0, 0, false, false, plctl_cmd_doctor },
     { "completion", NULL, "bash|zsh|fish", "completions for a shell", NULL, NULL, completion_examples, 1, 1, false, false, plctl_cmd_completion },
     { "version", NULL, "", "versions of plctl and of the instance", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_version },
     { "help", NULL, "[COMMAND]", "the commands, or one of them", NULL, NULL, NULL, 0, 2, false, false, plctl_cmd_help },

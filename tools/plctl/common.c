@@ -525,15 +525,19 @@ plctl_find_program(const char *name, char ret_path[PL_PATH_BYTES], struct pl_err
     int r = pl_paths_find_program(name, ret_path, err);
     if (r != -ENOENT)
         return r;
-    /* In a build tree pl-config lies in a folder beside ours. */
+    /* In a build tree they lie in folders beside ours. */
+    static const char *const beside[] = {"config", "db"};
     ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
     if (len <= 0)
         return r;
     self[len] = 0;
     *strrchr(self, '/') = 0;
-    snprintf(path, sizeof(path), "%s/../config/%s", self, name);
-    if (strlen(path) >= PL_PATH_BYTES || access(path, X_OK) < 0)
-        return r;
-    memcpy(ret_path, path, strlen(path) + 1);
-    return 0;
+    for (size_t i = 0; i < PL_ARRAY_LEN(beside); i++) {
+        snprintf(path, sizeof(path), "%s/../%s/%s", self, beside[i], name);
+        if (strlen(path) >= PL_PATH_BYTES || access(path, X_OK) < 0)
+            continue;
+        memcpy(ret_path, path, strlen(path) + 1);
+        return 0;
+    }
+    return r;
 }

@@ -91,6 +91,28 @@ void plctl_on_interrupt(const char *message, ...) __attribute__((format(printf, 
 /* As pl_paths_find_program(), and the folders of tools/ in a build tree. */
 int plctl_find_program(const char *name, char ret_path[PL_PATH_BYTES], struct pl_error *err);
 
+/* Runs a program of ours to its end, its stdout into @ret_output (heap; NULL: /dev/null). Return:
+ * its exit status, or -1 after a message. */
+int plctl_run_program(const char *const *argv, char **ret_output);
+/* Becomes a program of ours. @argv: with its name and a NULL. Returns only on failure. */
+int plctl_become(const char *const *argv);
+
+/* A value of what `pl-config print` wrote: two spaces a level, one key a line. @path: "name" or
+ * "supervisor.state_dir". NULL: not there, or null. */
+char *plctl_printed_value(const char *text, const char *path);
+
+/**
+ * plctl_state_dir() - the state directory that is meant
+ * @state_dir: of --state-dir, or NULL
+ * @config:    of --config, or NULL
+ *
+ * The first of: @state_dir; what plctl start @config would use; that of the instance that runs.
+ *
+ * Return: 0; an exit status after a message; -ENOENT without one: nothing says where.
+ */
+int plctl_state_dir(const struct plctl *ctl, const char *state_dir, const char *config,
+                    char ret_path[PL_PATH_BYTES]);
+
 /* The exit status for how a job ended. */
 int plctl_outcome_exit(int outcome);
 
@@ -110,6 +132,8 @@ pl_command_fn plctl_cmd_events, plctl_cmd_mailbox_ls, plctl_cmd_mailbox_fetch,
     plctl_cmd_mailbox_ack;
 pl_command_fn plctl_cmd_config, plctl_cmd_executor_ls, plctl_cmd_executor_info,
     plctl_cmd_executor_check, plctl_cmd_doctor;
+pl_command_fn plctl_cmd_db_stat, plctl_cmd_db_check, plctl_cmd_db_backup, plctl_cmd_db_compact,
+    plctl_cmd_db_salvage;
 pl_command_fn plctl_cmd_completion, plctl_cmd_version, plctl_cmd_help, plctl_cmd_manual;
 
 #endif
