@@ -2,12 +2,16 @@
  * The log thread: whatever has arrived is one batch, one write, one flush; then the next. Batches
  * form by themselves while a flush is under way, so there is no timer.
  */
-#include <errno.h>
+#include <sched.h>
 
 #include "base/assert.h"
 #include "store/store.h"
 #include "util/clock.h"
 #include "util/log.h"
+
+/* After a batch the thread looks again for this long before it sleeps, giving the processor away
+ * each time: a wake-up costs more than the looking. */
+#define SPIN_TIME (50 * PL_NS_PER_US)
 
 /* Without records and bells it looks around this often. */
 #define IDLE_WAIT (10 * PL_NS_PER_S)
@@ -166,10 +170,23 @@ wait_for_records(struct pl_store *store, bool full)
     return alive;
 }
 
+/* Return: whether a record has come. */
+static bool
+spin(struct pl_store *store, pl_time until)
+{
+    while (pl_clock_mono() < until) {
+        if (pl_ring_ready(&store->link.in))
+            return true;
+        sched_yield();
+    }
+    return false;
+}
+
 void
 pl_serve(struct pl_store *store)
 {
     bool alive = true;
+    pl_time active_at = 0;
     for (;;) {
         struct round round = {.end = store->link.in.cursor};
         collect(store, &round);
@@ -181,6 +198,8 @@ pl_serve(struct pl_store *store)
         tell_room(store);
         tell_stats(store);
         if (round.taken > 0)
+            active_at = pl_clock_mono();
+        if (round.taken > 0 || (!round.full && spin(store, active_at + SPIN_TIME)))
             continue;
         if (round.full)
             (void)pl_log_prepare(store->log);
