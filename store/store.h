@@ -10,6 +10,7 @@
  * durable, the log what was not folded.
  *
  *   main.c     arguments, opening, the exit
+ *   host.c     the supervisor's bell, sleeping, giving up
  *   serve.c    log thread: ring → batch → disk → durable lsn
  *   folder.c   fold thread: log → tables, segments that it has passed are used again
  *   answer.c   once, before serving: everything there is, for a supervisor that begins from nothing
@@ -81,7 +82,7 @@ struct pl_store {
     bool stats_late; /* what was told last is not all */
 };
 
-/* ---- main.c ---- */
+/* ---- host.c ---- */
 
 /* Says why in the link and in the log, rings the supervisor, ends the process. */
 _Noreturn void pl_store_fail(struct pl_store *store, int status, const char *what,

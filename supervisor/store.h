@@ -29,6 +29,9 @@ struct pl_supervisor;
 /* The guard keeps the link's descriptors under these keys; chunks of the log are below. */
 #define PL_STORE_HOLD_KEY (1ull << 32)
 
+/* After so many starts in vain durable jobs are refused instead of kept waiting. */
+#define PL_STORE_FAILURES_MAX 3u
+
 enum pl_store_fd {
     PL_STORE_FD_S2T,
     PL_STORE_FD_T2S,
@@ -146,5 +149,11 @@ void pl_store_awake(struct pl_supervisor *sup);
 
 /* The instance stops: the store ends once everything is durable. Return: whether it has gone. */
 bool pl_store_stop(struct pl_supervisor *sup);
+
+/* ---- between store.c, store_process.c and store_feed.c ---- */
+
+/* The process that was started says that it serves. */
+bool pl_store_has_come(const struct pl_store_client *store);
+void pl_store_serves(struct pl_supervisor *sup);
 
 #endif

@@ -120,27 +120,6 @@ turn_off(struct pl_supervisor *sup, struct pl_worker *worker)
     set_status(sup, worker, PL_WORKER_OFF);
 }
 
-/* Rolling restart: the next of the group leaves when none of it is on its way. */
-static void
-restart_next(struct pl_supervisor *sup, uint32_t group)
-{
-    struct pl_worker *next = NULL;
-    for (uint32_t i = 0; i < sup->worker_count; i++) {
-        struct pl_worker *worker = &sup->workers[i];
-        if (!worker->used || worker->group != group)
-            continue;
-        if (worker->restart_wanted && next == NULL)
-            next = worker;
-        else if (worker->status != PL_WORKER_UP && worker->status != PL_WORKER_BROKEN &&
-                 worker->status != PL_WORKER_BACKOFF && worker->status != PL_WORKER_OFF)
-            return;
-    }
-    if (next == NULL)
-        return;
-    next->restart_wanted = false;
-    dispatch_event(sup, next, next->status == PL_WORKER_UP ? EV_LEAVE : EV_START);
-}
-
 /* ---- cells ---- */
 
 static void
@@ -212,7 +191,7 @@ ready(struct pl_supervisor *sup, struct pl_worker *worker)
     pl_log(PL_LOG_INFO, "worker is ready", PL_F_STR("worker", worker->name),
            PL_F_UINT("pid", worker->pid), PL_F_NS("after", sup->now - worker->since));
     let_replaced_go(sup, worker);
-    restart_next(sup, worker->group);
+    pl_workers_restart_next(sup, worker->group);
 }
 
 /* It died, or could not be made, before it was ready: wait longer each time, then give up. */
@@ -234,7 +213,7 @@ count_failure(struct pl_supervisor *sup, struct pl_worker *worker)
         pl_log(PL_LOG_ERROR, "worker failed to start and is left alone",
                PL_F_STR("worker", worker->name), PL_F_UINT("tries", worker->failures),
                PL_F_STR("error", worker->error), PL_F_STR("hint", "plctl workers restart"));
-        restart_next(sup, worker->group);
+        pl_workers_restart_next(sup, worker->group);
         return;
     }
     pl_time first =
@@ -318,7 +297,7 @@ stay_down(struct pl_supervisor *sup, struct pl_worker *worker)
     set_status(sup, worker, PL_WORKER_BROKEN);
     pl_log(PL_LOG_WARNING, "worker ended and is not started again, by its restart policy",
            PL_F_STR("worker", worker->name), PL_F_STR("hint", "plctl workers restart"));
-    restart_next(sup, worker->group);
+    pl_workers_restart_next(sup, worker->group);
 }
 
 /* Every process of it is gone: now, and only now, its units come back. */
@@ -553,173 +532,13 @@ pl_worker_distrust(struct pl_supervisor *sup, struct pl_worker *worker, const ch
 }
 
 void
-pl_workers_due(struct pl_supervisor *sup)
+pl_worker_start(struct pl_supervisor *sup, struct pl_worker *worker)
 {
-    for (uint32_t i = 0; i < sup->worker_count; i++) {
-        struct pl_worker *worker = &sup->workers[i];
-        if (worker->used && worker->deadline != 0 && worker->deadline <= sup->now)
-            dispatch_event(sup, worker, EV_DUE);
-    }
-}
-
-pl_time
-pl_workers_deadline(const struct pl_supervisor *sup)
-{
-    pl_time earliest = 0;
-    for (uint32_t i = 0; i < sup->worker_count; i++) {
-        pl_time deadline = sup->workers[i].used ? sup->workers[i].deadline : 0;
-        if (deadline != 0 && (earliest == 0 || deadline < earliest))
-            earliest = deadline;
-    }
-    return earliest;
-}
-
-uint32_t
-pl_workers_alive(const struct pl_supervisor *sup)
-{
-    uint32_t alive = 0;
-    for (uint32_t i = 0; i < sup->worker_count; i++)
-        switch (sup->workers[i].status) {
-        case PL_WORKER_SPAWNING:
-        case PL_WORKER_LOADING:
-        case PL_WORKER_UP:
-        case PL_WORKER_LEAVING:
-        case PL_WORKER_HUNG:
-        case PL_WORKER_DYING:
-        case PL_WORKER_TREE:
-            alive++;
-            break;
-        case PL_WORKER_OFF:
-        case PL_WORKER_BACKOFF:
-        case PL_WORKER_BROKEN:
-        case PL_WORKER_STATUS_COUNT:
-            break;
-        }
-    return alive;
-}
-
-/* ---- the set of workers ---- */
-
-struct pl_worker
-pl_worker_blank(uint32_t index, uint32_t gen)
-{
-    return (struct pl_worker){.index = index,
-                              .gen = gen,
-                              .s2w_fd = -1,
-                              .s2w_ro_fd = -1,
-                              .w2s_fd = -1,
-                              .w2s_ro_fd = -1,
-                              .bell_worker_fd = -1,
-                              .bell_sup_fd = -1,
-                              .sock_fd = -1,
-                              .sock_worker_fd = -1};
-}
-
-static struct pl_worker *
-claim(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
-{
-    struct pl_worker *worker = NULL;
-    for (uint32_t i = 0; i < sup->worker_count && worker == NULL; i++)
-        if (!sup->workers[i].used)
-            worker = &sup->workers[i];
-    if (worker == NULL) {
-        if (sup->worker_count == sup->worker_capacity)
-            return NULL;
-        worker = &sup->workers[sup->worker_count++];
-    }
-    *worker = pl_worker_blank((uint32_t)(worker - sup->workers), worker->gen);
-    worker->used = true;
-    worker->group = group;
-    worker->replica = replica;
-    const struct pl_group *of = &sup->groups[group];
-    snprintf(worker->name, sizeof(worker->name), "%s/%s/%u", sup->pools[of->pool].config->name,
-             of->config->name, replica);
-    return worker;
-}
-
-static struct pl_worker *
-find_replica(struct pl_supervisor *sup, uint32_t group, uint32_t replica)
-{
-    for (uint32_t i = 0; i < sup->worker_count; i++)
-        if (sup->workers[i].used && !sup->workers[i].replaced && sup->workers[i].group == group &&
-            sup->workers[i].replica == replica)
-            return &sup->workers[i];
-    return NULL;
+    dispatch_event(sup, worker, EV_START);
 }
 
 void
-pl_worker_replace(struct pl_supervisor *sup, struct pl_worker *worker, bool at_once)
+pl_worker_due(struct pl_supervisor *sup, struct pl_worker *worker)
 {
-    const struct pl_config_workers *config = sup->groups[worker->group].config;
-    /* Two processes may not fit on a card. */
-    bool alone = config->kind == PL_CONFIG_WORKER_GPU || config->device_count > 0;
-    struct pl_worker *next = alone ? NULL : claim(sup, worker->group, worker->replica);
-    if (next == NULL) {
-        pl_worker_leave(sup, worker, true);
-        return;
-    }
-    next->wanted = true;
-    next->restarts = worker->restarts + 1;
-    worker->replaced = true;
-    worker->wanted = false;
-    if (at_once)
-        dispatch_event(sup, worker, EV_LEAVE);
-    dispatch_event(sup, next, EV_START);
-}
-
-void
-pl_workers_reconcile(struct pl_supervisor *sup)
-{
-    for (uint32_t group = 0; group < sup->group_count; group++) {
-        if (sup->groups[group].config == NULL)
-            continue;
-        for (uint32_t replica = 0; replica < sup->groups[group].replicas; replica++) {
-            struct pl_worker *worker = find_replica(sup, group, replica);
-            if (worker == NULL)
-                worker = claim(sup, group, replica);
-            if (worker == NULL) {
-                pl_log(PL_LOG_ERROR, "too many workers: the rest is not started",
-                       PL_F_UINT("limit", sup->worker_capacity));
-                return;
-            }
-            worker->wanted = true;
-            if (worker->status == PL_WORKER_OFF)
-                dispatch_event(sup, worker, EV_START);
-        }
-    }
-    for (uint32_t i = 0; i < sup->worker_count; i++) {
-        struct pl_worker *worker = &sup->workers[i];
-        if (!worker->used)
-            continue;
-        const struct pl_group *group = &sup->groups[worker->group];
-        if (group->config != NULL && worker->replica < group->replicas)
-            continue;
-        pl_worker_leave(sup, worker, false);
-    }
-}
-
-uint32_t
-pl_workers_restart(struct pl_supervisor *sup, uint32_t group, struct pl_str name, bool force)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < sup->worker_count; i++) {
-        struct pl_worker *worker = &sup->workers[i];
-        if (!worker->used || (group != PL_INDEX_NONE && worker->group != group))
-            continue;
-        if (name.len > 0 &&
-            (strlen(worker->name) != name.len || memcmp(worker->name, name.data, name.len) != 0))
-            continue;
-        count++;
-        worker->failures = 0;
-        if (worker->status == PL_WORKER_BROKEN || worker->status == PL_WORKER_BACKOFF)
-            dispatch_event(sup, worker, EV_START);
-        else if (force)
-            pl_worker_kill(sup, worker, true);
-        else
-            worker->restart_wanted = true;
-    }
-    for (uint32_t i = 0; i < sup->group_count; i++)
-        if (group == PL_INDEX_NONE || group == i)
-            restart_next(sup, i);
-    return count;
+    dispatch_event(sup, worker, EV_DUE);
 }

@@ -144,8 +144,7 @@ struct pl_worker {
 
 /* ---- worker.c: life ---- */
 
-/* Makes the workers that the configuration wants, lets go those that it does not. */
-void pl_workers_reconcile(struct pl_supervisor *sup);
+/* What the guard says. */
 void pl_worker_spawned(struct pl_supervisor *sup, uint32_t index, uint32_t gen, uint32_t pid);
 void pl_worker_spawn_failed(struct pl_supervisor *sup, uint32_t index, uint32_t gen, int error);
 void pl_worker_exited(struct pl_supervisor *sup, uint32_t index, uint32_t gen, int32_t status);
@@ -159,15 +158,8 @@ void pl_worker_open_failed(struct pl_supervisor *sup, struct pl_worker *worker, 
 /* One of its jobs has ended: a leaving worker without jobs gets a limit to be gone by. */
 void pl_worker_idle(struct pl_supervisor *sup, struct pl_worker *worker);
 
-/* No process, no descriptor, not in use. */
-struct pl_worker pl_worker_blank(uint32_t index, uint32_t gen);
-
 /* Finish the jobs, then end; with @again a new process follows. */
 void pl_worker_leave(struct pl_supervisor *sup, struct pl_worker *worker, bool again);
-
-/* Starts a successor in its place. It finishes its jobs and ends: @at_once, or when the successor
- * is ready. Where devices are used, or places have run out, it leaves first. */
-void pl_worker_replace(struct pl_supervisor *sup, struct pl_worker *worker, bool at_once);
 
 /* It shows no life any more. */
 void pl_worker_hangs(struct pl_supervisor *sup, struct pl_worker *worker);
@@ -177,6 +169,26 @@ void pl_worker_kill(struct pl_supervisor *sup, struct pl_worker *worker, bool kn
 
 /* What it wrote cannot be: distrust it and end it. */
 void pl_worker_distrust(struct pl_supervisor *sup, struct pl_worker *worker, const char *why);
+
+/* A process for it, unless there is one. */
+void pl_worker_start(struct pl_supervisor *sup, struct pl_worker *worker);
+/* Its deadline has come. */
+void pl_worker_due(struct pl_supervisor *sup, struct pl_worker *worker);
+
+/* ---- workers.c: the set of them ---- */
+
+/* Makes the workers that the configuration wants, lets go those that it does not. */
+void pl_workers_reconcile(struct pl_supervisor *sup);
+
+/* No process, no descriptor, not in use. */
+struct pl_worker pl_worker_blank(uint32_t index, uint32_t gen);
+
+/* Starts a successor in its place. It finishes its jobs and ends: @at_once, or when the successor
+ * is ready. Where devices are used, or places have run out, it leaves first. */
+void pl_worker_replace(struct pl_supervisor *sup, struct pl_worker *worker, bool at_once);
+
+/* The next of a rolling restart, if it is its turn. */
+void pl_workers_restart_next(struct pl_supervisor *sup, uint32_t group);
 
 /* Back-offs that are over, stops to be enforced. */
 void pl_workers_due(struct pl_supervisor *sup);
