@@ -81,9 +81,17 @@ struct pl_salvage_report {
 int pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
                struct pl_error *err, struct pl_salvage_report *ret_report);
 
-/* The same from two: rows that @from has not are taken from @second, a database of the same store
- * that stands at the same position and knows of fewer jobs, but of those all. */
-int pl_salvage_join(const char *from, const char *second, const struct pl_identity *identity,
-                    const char *to, struct pl_error *err, struct pl_salvage_report *ret_report);
+/**
+ * pl_salvage_join() - the same from two sound databases of one store, at one position
+ * @from:  salvaged tables: rows may be missing, or be of jobs that have ended since
+ * @log:   folded from the log behind lsn @since alone: it is right about every job that was
+ *         submitted there, and knows a part of what became of older ones
+ *
+ * Of jobs from behind @since the rows of @log are taken and no others; of older ones those of
+ * @from, and those of @log that @from lacks.
+ */
+int pl_salvage_join(const char *from, const char *log, uint64_t since,
+                    const struct pl_identity *identity, const char *to, struct pl_error *err,
+                    struct pl_salvage_report *ret_report);
 
 #endif

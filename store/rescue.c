@@ -153,39 +153,83 @@ make_tables(struct rescue *r, struct pl_error *err)
     return rc;
 }
 
+static void
+note_gap(struct pl_rescue_report *report, const struct pl_log_position *oldest, uint64_t first_lsn)
+{
+    memmove(report->gap + 1, report->gap, (PL_LOG_GAPS_KEPT - 1) * sizeof(report->gap[0]));
+    report->gap[0] = (struct pl_log_gap){.segment = oldest->segment,
+                                         .offset = oldest->offset,
+                                         .first_lsn = first_lsn,
+                                         .last_lsn = oldest->lsn};
+    report->gap_count++;
+}
+
+/* From where on the log is folded: the tables' position, or, when the log does not know it, the
+ * oldest place (what the tables have is passed over). */
+static int
+choose_start(struct rescue *r, const struct pl_log_position *tables, struct pl_error *err,
+             struct pl_log_position *ret_start)
+{
+    struct pl_log_read_config reading = pl_log_read_config_of(r->dir, r->identity, false);
+    struct pl_log_reader *reader;
+    int rc = tables->segment != 0 ? pl_log_reader_open(&reading, tables, err, &reader)
+                                  : PL_LOG_READ_E_MISSING;
+    if (rc == 0)
+        pl_log_reader_close(reader);
+    *ret_start = *tables;
+    return rc == PL_LOG_READ_E_MISSING ? pl_log_oldest(r->dir, r->identity, err, ret_start) : rc;
+}
+
+static int
+fold_tail(struct rescue *r, struct pl_error *err)
+{
+    struct pl_log_position position, start;
+    struct pl_db_counters counters;
+    uint32_t epoch;
+    int rc = read_state(r, r->tables, err, &position, &epoch, &counters);
+    if (rc == 0)
+        rc = choose_start(r, &position, err, &start);
+    if (rc == 0)
+        rc = fold_log(r, r->tables, &start, false, err, &r->report);
+    if (rc == 0 && start.lsn > position.lsn)
+        note_gap(&r->report, &start, position.lsn + 1);
+    return rc;
+}
+
 static int
 rescue_tables(struct rescue *r, struct pl_error *err)
 {
-    struct pl_log_position position;
-    struct pl_db_counters counters;
-    uint32_t epoch;
     int rc = pl_salvage(r->from, r->identity, r->tables, err, &r->report.tables);
     r->report.tables_lost = rc == PL_DB_E_EMPTY;
     if (rc == PL_DB_E_EMPTY)
         rc = make_tables(r, err);
-    if (rc == 0)
-        rc = read_state(r, r->tables, err, &position, &epoch, &counters);
     if (rc != 0)
         return rc;
-    rc = fold_log(r, r->tables, &position, false, &r->report.log_error, &r->report);
-    if (rc == 0)
+    /* Without the log there is still what the tables have. */
+    if (fold_tail(r, &r->report.log_error) == 0)
         r->report.log_error.text[0] = '\0';
     else if (r->report.log_error.text[0] == '\0')
         pl_error_set(&r->report.log_error, "the log cannot be read");
     return 0;
 }
 
-/* Step 2. Return: whether there is something to be joined. */
+/* Step 2. Return: whether there is something to be joined: the log has no hole, and reaches as far
+ * as the tables. */
 static bool
-rescue_jobs(struct rescue *r)
+rescue_jobs(struct rescue *r, uint64_t *ret_since)
 {
     struct pl_error why = {.text = ""};
     struct pl_rescue_report report = {.gap_count = 0};
-    struct pl_log_position oldest;
-    if (r->report.gap_count > 0 || r->report.log_error.text[0] != '\0' ||
+    struct pl_log_position oldest, tables, jobs;
+    struct pl_db_counters counters;
+    uint32_t epoch;
+    if (r->report.log_error.text[0] != '\0' ||
         pl_log_oldest(r->dir, r->identity, &why, &oldest) != 0)
         return false;
-    return fold_log(r, r->jobs, &oldest, true, &why, &report) == 0 && report.gap_count == 0;
+    *ret_since = oldest.lsn;
+    return fold_log(r, r->jobs, &oldest, true, &why, &report) == 0 && report.gap_count == 0 &&
+           read_state(r, r->tables, &why, &tables, &epoch, &counters) == 0 &&
+           read_state(r, r->jobs, &why, &jobs, &epoch, &counters) == 0 && jobs.lsn >= tables.lsn;
 }
 
 static uint64_t
@@ -208,7 +252,7 @@ remove_tables(const char *path)
 /* Step 3 */
 
 static int
-join_tables(struct rescue *r, bool has_jobs, struct pl_error *err)
+join_tables(struct rescue *r, bool has_jobs, uint64_t since, struct pl_error *err)
 {
     struct pl_log_position position;
     struct pl_db_counters before, after;
@@ -218,7 +262,7 @@ join_tables(struct rescue *r, bool has_jobs, struct pl_error *err)
     if (rc != 0)
         return rc;
     if (has_jobs)
-        rc = pl_salvage_join(r->tables, r->jobs, r->identity, r->db, err, &joined);
+        rc = pl_salvage_join(r->tables, r->jobs, since, r->identity, r->db, err, &joined);
     else if (rename(r->tables, r->db) != 0)
         rc = -errno;
     remove_tables(r->tables);
@@ -228,7 +272,8 @@ join_tables(struct rescue *r, bool has_jobs, struct pl_error *err)
     if (rc != 0)
         return rc;
     memcpy(r->report.rows, after.rows, sizeof(after.rows));
-    r->report.from_log = count_kept(after.rows) - count_kept(before.rows);
+    uint64_t kept = count_kept(after.rows), known = count_kept(before.rows);
+    r->report.from_log = kept > known ? kept - known : 0;
     return 0;
 }
 
@@ -340,8 +385,11 @@ pl_rescue(const char *dir, const struct pl_identity *identity, const char *to, s
     if (rc < 0)
         return rc;
     rc = rescue_tables(&r, err);
-    if (rc == 0)
-        rc = join_tables(&r, rescue_jobs(&r), err);
+    uint64_t since = 0;
+    if (rc == 0) {
+        bool has_jobs = rescue_jobs(&r, &since);
+        rc = join_tables(&r, has_jobs, since, err);
+    }
     if (rc == 0)
         rc = begin_log(&r, err);
     if (rc == 0)

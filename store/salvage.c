@@ -27,7 +27,9 @@ struct salvage {
     bool tables_are_bad; /* pages of tables could not be read: rows may lie loose */
     bool is_loose;
     bool is_disordered; /* a page does not fit where it is */
-    bool is_second; /* reads what fills the gaps of the first one */
+    enum { ALL, YOUNG, OLD } wanted; /* by the lsn of its SUBMIT: behind @since, or not */
+    uint64_t since;
+    bool has_position; /* the state is known, another one does not count */
 };
 
 /* Transactions of the new database */
@@ -82,6 +84,26 @@ is_copied(unsigned table)
     return table == PL_DB_JOB || table == PL_DB_BLOB || table == PL_DB_RES || table == PL_DB_DEAD;
 }
 
+static uint64_t
+submit_lsn_of(unsigned table, struct pl_str key, struct pl_str content)
+{
+    struct pl_row_res res;
+    if (table == PL_DB_JOB)
+        return pl_row_get_be64(key.data);
+    memcpy(&res, content.data, sizeof(res)); /* a dead letter begins with one */
+    return res.submit_lsn;
+}
+
+/* Pieces of bodies are wanted in any case: those that nothing needs go again. */
+static bool
+is_wanted(const struct salvage *s, unsigned table, struct pl_str key, struct pl_str content)
+{
+    if (!is_copied(table) || s->wanted == ALL)
+        return is_copied(table);
+    return table == PL_DB_BLOB ||
+           (submit_lsn_of(table, key, content) > s->since) == (s->wanted == YOUNG);
+}
+
 static void
 copy_row(struct salvage *s, unsigned table, struct pl_str key, struct pl_str value,
          struct pl_str content)
@@ -111,9 +133,9 @@ see_row(void *user, const char *name, struct pl_str key, struct pl_str value, ui
         if (table == 0 || pl_row_open(s->identity->seed, table, key.data, key.len, value.data,
                                       value.len, &content))
             continue;
-        if (is_copied(table))
+        if (is_wanted(s, table, key, content))
             copy_row(s, table, key, value, content);
-        else if (table == PL_DB_META && !s->is_second && (!s->survey.has_meta || !s->is_loose))
+        else if (table == PL_DB_META && !s->has_position && (!s->survey.has_meta || !s->is_loose))
             s->t.r = survey_add(&s->survey, table, key.data, content);
         return;
     }
@@ -304,6 +326,16 @@ is_stale(const struct salvage *s, const struct pl_db_counters *then,
     return s->survey.has_meta && !is_same && (s->is_disordered || !is_lost);
 }
 
+/* There is a row from behind it: the state is an old one, found loose. */
+static void
+lose_position(struct salvage *s, struct pl_row_meta *meta, uint64_t lsn)
+{
+    meta->lsn = lsn;
+    meta->segment = meta->offset = 0;
+    meta->batch_crc = 0;
+    s->report->has_position = false;
+}
+
 /* What is there now; the sums of all time come from the old state when that was found. */
 static void
 count_up(struct salvage *s, struct pl_row_meta *meta)
@@ -325,7 +357,7 @@ count_up(struct salvage *s, struct pl_row_meta *meta)
             *bytes[k] +=
                 pl_record_bytes(item->bytes) + (k == 2 ? pl_record_bytes(item->submit_bytes) : 0);
             if (item->high > meta->lsn)
-                meta->lsn = item->high;
+                lose_position(s, meta, item->high);
         }
     }
     for (unsigned i = 1; i < PL_DB_TABLES && s->t.r == 0; i++) {
@@ -375,32 +407,46 @@ require_empty(const char *path, struct pl_error *err)
     return entries > 2 ? -EEXIST : 0;
 }
 
-/* @second: NULL, or another one of the same store. */
+/* What is read, and in which order. */
 static int
-salvage_both(const char *from, const char *second, const struct pl_identity *identity,
-             const char *to, struct pl_error *err, struct pl_salvage_report *ret_report)
+read_sources(struct salvage *s, const char *from, const char *log, struct pl_error *err)
+{
+    if (!log)
+        return read_all(s, from, err);
+    s->has_position = true; /* that of the tables counts */
+    s->wanted = YOUNG;
+    int r = read_all(s, log, err);
+    s->has_position = false;
+    s->wanted = OLD;
+    if (r == 0)
+        r = read_all(s, from, err);
+    s->has_position = true;
+    s->wanted = ALL;
+    return r ? r : read_all(s, log, err);
+}
+
+static int
+salvage_from(struct salvage *s, const char *from, const char *log, const char *to,
+             struct pl_error *err, struct pl_salvage_report *ret_report)
 {
     struct pl_salvage_report report = {.jobs = 0};
-    struct salvage s = {.identity = identity, .report = &report};
-    struct pl_identity fresh = *identity;
+    struct pl_identity fresh = *s->identity;
     struct pl_db_config config = {.map_bytes = 0};
     fresh.initialised = false;
+    s->report = &report;
     int r = require_empty(to, err);
     if (r == 0)
-        r = pl_db_open(to, &fresh, &config, err, &s.to);
+        r = pl_db_open(to, &fresh, &config, err, &s->to);
     if (r != 0)
         return r;
-    txn_begin(&s);
-    r = s.t.r ? s.t.r : read_all(&s, from, err);
-    s.is_second = true;
-    if (r == 0 && second)
-        r = read_all(&s, second, err);
+    txn_begin(s);
+    r = s->t.r ? s->t.r : read_sources(s, from, log, err);
     if (r == 0)
-        r = put_in_order(&s);
-    if (s.t.txn)
-        mdb_txn_abort(s.t.txn);
-    survey_deinit(&s.survey);
-    pl_db_close(s.to);
+        r = put_in_order(s);
+    if (s->t.txn)
+        mdb_txn_abort(s->t.txn);
+    survey_deinit(&s->survey);
+    pl_db_close(s->to);
     if (r == 0)
         *ret_report = report;
     else
@@ -412,12 +458,15 @@ int
 pl_salvage(const char *from, const struct pl_identity *identity, const char *to,
            struct pl_error *err, struct pl_salvage_report *ret_report)
 {
-    return salvage_both(from, NULL, identity, to, err, ret_report);
+    struct salvage s = {.identity = identity};
+    return salvage_from(&s, from, NULL, to, err, ret_report);
 }
 
 int
-pl_salvage_join(const char *from, const char *second, const struct pl_identity *identity,
-                const char *to, struct pl_error *err, struct pl_salvage_report *ret_report)
+pl_salvage_join(const char *from, const char *log, uint64_t since,
+                const struct pl_identity *identity, const char *to, struct pl_error *err,
+                struct pl_salvage_report *ret_report)
 {
-    return salvage_both(from, second, identity, to, err, ret_report);
+    struct salvage s = {.identity = identity, .since = since};
+    return salvage_from(&s, from, log, to, err, ret_report);
 }
