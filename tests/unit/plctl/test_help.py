@@ -36,6 +36,7 @@ def main():
         assert out == plctl('help', *name.split())[0]
     assert 'pool ls' in plctl('pool', code=2)[1]
     assert 'pool ls' in plctl('pool', '--help')[0]
+    assert 'db salvage' in plctl('db', code=2)[1]
     assert "did you mean '--pool'" in plctl('submit', 'x', '--pol', 'y', code=2)[1]
     out, err = plctl('ps', code=5)
     assert out == '' and 'plctl start' in err, err
@@ -50,11 +51,12 @@ def main():
     if shutil.which('bash'):
         script = plctl('completion', 'bash')[0] + '''
 COMP_WORDS=(plctl pool p); COMP_CWORD=2; _plctl; echo "${COMPREPLY[*]}"
+COMP_WORDS=(plctl db s); COMP_CWORD=2; _plctl; echo "${COMPREPLY[*]}"
 COMP_WORDS=(plctl sub); COMP_CWORD=1; _plctl; echo "${COMPREPLY[*]}"
 COMP_WORDS=(plctl -i x run --det); COMP_CWORD=4; _plctl; echo "${COMPREPLY[*]}"
 '''
         done = subprocess.run(['bash', '-c', script], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines() == ['pause', 'submit', '--detach'], done
+        assert done.stdout.splitlines() == ['pause', 'stat salvage', 'submit', '--detach'], done
     os.rmdir(EMPTY)
     print(f'{len(names)} commands')
 

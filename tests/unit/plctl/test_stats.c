@@ -211,6 +211,29 @@ START_TEST(stats_and_ps)
 }
 END_TEST
 
+START_TEST(the_store_is_told)
+{
+    struct pl_stat_instance page = {.in_use = 1};
+    ck_assert_int_eq(plctl("stats --json"), 0);
+    has(out, "\"store\":null");
+    page.store = (struct pl_stat_store){.phase = 2, .full = 1, .lag_records = 7, .durable_lsn = 99};
+    /* A writer that forgot the end of a text. */
+    memset(page.store.error, 'e', sizeof(page.store.error));
+    pl_state_write_instance(&writer, &page);
+    ck_assert_int_eq(plctl("stats --json"), 0);
+    has(out, "\"store\":{\"phase\":\"full\",\"lag_records\":7,\"durable_lsn\":99");
+    has(out, "eee\"}");
+    ck_assert_int_eq(plctl("db stat --json"), 0);
+    has(out, "{\"in_use\":true,\"phase\":\"full\"");
+    ck_assert_int_eq(plctl("db stat"), 0);
+    has(out, "7 records on their way");
+    page.store.phase = 77;
+    pl_state_write_instance(&writer, &page);
+    ck_assert_int_eq(plctl("db stat"), 0);
+    has(out, "unknown");
+}
+END_TEST
+
 START_TEST(says_when_nobody_responds)
 {
     pl_state_beat(&writer, pl_clock_mono() - 60 * PL_NS_PER_S);
@@ -252,6 +275,7 @@ main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, stats_and_ps);
+    tcase_add_test(tests, the_store_is_told);
     tcase_add_test(tests, says_when_nobody_responds);
     tcase_add_test(tests, damage_is_told);
     suite_add_tcase(suite, tests);

@@ -368,7 +368,7 @@ main(void)
     Suite *suite = suite_create("rescue");
     TCase *tcase = tcase_create("rescue");
     const char *is_long = getenv("PL_TEST_LONG");
-    int times = getenv("PL_TEST_SEED") ? 1 : is_long && is_long[0] == '1' ? 1000 : 25;
+    int times = getenv("PL_TEST_SEED") ? 1 : is_long && is_long[0] == '1' ? 1000 : 12;
     tcase_set_timeout(tcase, 600);
     tcase_add_loop_test(tcase, a_whole_store_is_copied_whole, 0, times);
     tcase_add_loop_test(tcase, whatever_befalls_the_tables_the_log_has_it, 0, 4 * times);
