@@ -239,7 +239,7 @@ run(const char *name, const char *folder, const struct log *log, uint64_t jobs, 
     struct pl_fold_config limits = {.results = {.count_max = RETAINED}};
     struct pl_error err = {.text = ""};
     struct pl_db *db;
-    struct pl_fold *fold;
+    struct pl_fold *fold = NULL;
     char path[4096], file[4200];
     snprintf(path, sizeof(path), "%s/fold-rate-%d", folder, (int)getpid());
     int r = pl_db_open(path, &identity, &config, &err, &db);
