@@ -24,6 +24,7 @@ struct rescue {
     char store[4096];
     char tables[4096], jobs[4096], db[4096]; /* below store */
     struct pl_rescue_report report;
+    uint64_t segment_bytes; /* of the new log; 0: the default */
 };
 
 static int
@@ -329,6 +330,7 @@ begin_log(struct rescue *r, struct pl_error *err)
                                    .dir = r->store,
                                    .seed = r->identity->seed,
                                    .segments_ahead = 1,
+                                   .segment_bytes = r->segment_bytes,
                                    .create = true,
                                    .salvage = true};
     struct pl_log_position from, position;
@@ -371,10 +373,10 @@ finish(struct rescue *r, int store_fd, struct pl_error *err)
 }
 
 int
-pl_rescue(const char *dir, const struct pl_identity *identity, const char *to, struct pl_error *err,
-          struct pl_rescue_report *ret_report)
+pl_rescue(const char *dir, const struct pl_identity *identity, const char *to,
+          uint64_t segment_bytes, struct pl_error *err, struct pl_rescue_report *ret_report)
 {
-    struct rescue r = {.identity = identity, .dir = dir};
+    struct rescue r = {.identity = identity, .dir = dir, .segment_bytes = segment_bytes};
     int rc = set_paths(&r, to);
     int store_fd = -1;
     if (rc < 0) {

@@ -34,12 +34,13 @@ struct pl_rescue_report {
  * pl_rescue() - make @to a state directory with what can be had of the store in @dir
  * @dir: STATE_DIR/store
  * @to:  a folder that is empty or missing
+ * @segment_bytes: of the new log's files; 0: the default
  *
  * Return: 0 (also when there was little: look at the report), -EEXIST, an outcome of db.h, or
  * negative errno; @err tells.
  */
 int pl_rescue(const char *dir, const struct pl_identity *identity, const char *to,
-              struct pl_error *err, struct pl_rescue_report *ret_report);
+              uint64_t segment_bytes, struct pl_error *err, struct pl_rescue_report *ret_report);
 
 /**
  * pl_rescue_identity() - who a store is whose STORE is lost or damaged

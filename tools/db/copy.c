@@ -141,7 +141,7 @@ db_salvage(struct db *db, const char *to)
 {
     struct pl_error err = {.text = ""};
     struct pl_rescue_report report;
-    int rc = pl_rescue(db->folder, &db->identity, to, &err, &report);
+    int rc = pl_rescue(db->folder, &db->identity, to, 0, &err, &report);
     if (rc != 0)
         return db_fail_store(db, rc, &err);
     if (db->json)

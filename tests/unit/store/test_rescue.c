@@ -195,7 +195,7 @@ static void
 rescue(struct trial *t, struct pl_rescue_report *ret_report)
 {
     struct pl_error err = {.text = ""};
-    int r = pl_rescue(t->store, &t->identity, t->other, &err, ret_report);
+    int r = pl_rescue(t->store, &t->identity, t->other, SEGMENT_BYTES, &err, ret_report);
     ck_assert_msg(r == 0, "rescue says %d: %s", r, err.text);
     require_sound(t, t->other_store, t->other_tables);
 }
