@@ -202,20 +202,7 @@ class Campaign:
     def power_cut(self):
         """Everything of the instance dies, in any order; then it is started again."""
         begin = time.monotonic_ns()
-        mark = self.instance.dir.name
-        end = time.monotonic() + lib.LIMIT
-        while True:
-            pids = lib.processes_with(mark)
-            if not pids:
-                break
-            if time.monotonic() > end:
-                raise AssertionError(f'they do not die: {pids}')
-            self.random.shuffle(pids)
-            for pid in pids:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
-                    pass
+        self.instance.power_cut(self.random.shuffle)
         self.instance.start()
         self.guard = self.find_guard()
         self.cuts.append((begin, time.monotonic_ns()))
@@ -375,7 +362,7 @@ class Campaign:
 
     def end(self, failed):
         if failed:
-            print(self.instance.log()[-20000:], file=sys.stderr)
+            print(self.instance.log()[-20000:], file=sys.stderr, flush=True)
             if self.options.keep:
                 for pid in lib.processes_with(self.instance.dir.name):
                     os.kill(pid, signal.SIGKILL)

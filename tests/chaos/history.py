@@ -25,7 +25,8 @@ BROKEN, UNKNOWN, OTHER = 'broken', 'unknown', 'other'
 TOLD, LIVE, DONE = 'told', 'live', 'done'  # an outcome; a state that is no end; it was done
 
 Call = collections.namedtuple('Call', 'begin end method answer outcome')
-# outcome: (outcome, attempt, finished_at_ms, exit_code, result or None where none was asked for)
+# outcome: (outcome, attempt, finished_at_ms, exit_code, result or None where none was asked for,
+#           why: for people)
 
 
 class Job:
@@ -43,7 +44,8 @@ class Job:
 
 def outcome_of(reply, with_result):
     return (reply['outcome'], reply.get('attempt', 0), reply.get('finished_at_ms', 0),
-            reply.get('exit_code', -1), reply.get('result', b'') if with_result else None)
+            reply.get('exit_code', -1), reply.get('result', b'') if with_result else None,
+            f"signal {reply.get('signal', 0)} {reply.get('reason', '')} {reply.get('error', '')}")
 
 
 def same(one, other):
@@ -113,7 +115,7 @@ class Checker:
                     self.wrong(job, f'the cancel was acknowledged, the outcome is {call.outcome}')
 
     def check_expected(self, job, outcome):
-        number, attempts, _, code, result = outcome
+        number, attempts, _, code, result = outcome[:5]
         good = {
             'echo': number == SUCCEEDED and result in (None, job.payload),
             'run': number == SUCCEEDED and code == 0 and result in (None, job.tag.encode()),

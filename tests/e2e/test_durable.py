@@ -57,13 +57,7 @@ class Durable(lib.Test):
 
     def power_cut(self):
         """Everything dies at once, as with the machine; then it is started again."""
-        mark = self.instance.dir.name
-        for pid in lib.processes_with(mark):
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
-        self.assertEqual(lib.until_gone(mark), [])
+        self.instance.power_cut()
         self.instance.start()
 
     def result(self, job):
