@@ -114,11 +114,14 @@ set_state(struct pl_folder *folder, enum pl_folder_state state)
     atomic_store_explicit(&folder->state, (int)state, memory_order_release);
 }
 
-static void
+/* Return: whether the log has what it wants to have ahead. */
+static bool
 prepare_segments(struct pl_store *store)
 {
-    while (pl_log_prepare(store->log) == 1) {
+    int rc;
+    while ((rc = pl_log_prepare(store->log)) == 1) {
     }
+    return rc == 0;
 }
 
 /* Whether a window is worth a commit: lock held. */
@@ -130,25 +133,39 @@ is_window(const struct pl_log_position *from, const struct pl_log_position *to)
 }
 
 static struct timespec
-moment(pl_time at)
+from_now(pl_time delay)
 {
+    pl_time at = pl_clock_mono() + delay;
     return (struct timespec){.tv_sec = at / PL_NS_PER_S, .tv_nsec = at % PL_NS_PER_S};
 }
 
-/* Waits until there is a window behind @position, or something old enough, or somebody wants the
- * end. Return: false at the end. */
+/* Waits until the log is durable beyond @position or, when it is short of segments, until that is
+ * to be tried again: lock held. Return: whether there is something to be folded. */
 static bool
-wait_for_more(struct pl_folder *folder, struct pl_log_position *position)
+wait_for_any(struct pl_folder *folder, bool short_of_segments,
+             const struct pl_log_position *position)
+{
+    struct timespec until = from_now(FULL_RETRY);
+    int rc = 0;
+    folder->idle = true;
+    while (!folder->stop && folder->durable.lsn <= position->lsn && rc == 0)
+        rc = short_of_segments ? pthread_cond_timedwait(&folder->wake, &folder->lock, &until)
+                               : pthread_cond_wait(&folder->wake, &folder->lock);
+    folder->idle = false;
+    return folder->durable.lsn > position->lsn;
+}
+
+/* Waits until there is a window behind @position, or something old enough, or the segments want
+ * another try, or somebody the end. Return: false at the end. */
+static bool
+wait_for_more(struct pl_folder *folder, bool short_of_segments, struct pl_log_position *position)
 {
     pthread_mutex_lock(&folder->lock);
-    folder->idle = true;
-    while (!folder->stop && folder->durable.lsn <= position->lsn)
-        pthread_cond_wait(&folder->wake, &folder->lock);
-    folder->idle = false;
-    folder->folded = *position;
-    struct timespec until = moment(pl_clock_mono() + FOLD_AGE);
+    bool any = wait_for_any(folder, short_of_segments, position);
+    struct timespec until = from_now(FOLD_AGE);
     int rc = 0;
-    while (!folder->stop && rc == 0 && !is_window(position, &folder->durable))
+    folder->folded = *position;
+    while (any && !folder->stop && rc == 0 && !is_window(position, &folder->durable))
         rc = pthread_cond_timedwait(&folder->wake, &folder->lock, &until);
     *position = folder->durable;
     bool stop = folder->stop;
@@ -160,7 +177,7 @@ wait_for_more(struct pl_folder *folder, struct pl_log_position *position)
 static bool
 wait_for_room(struct pl_folder *folder)
 {
-    struct timespec until = moment(pl_clock_mono() + FULL_RETRY);
+    struct timespec until = from_now(FULL_RETRY);
     pthread_mutex_lock(&folder->lock);
     if (!folder->stop)
         pthread_cond_timedwait(&folder->wake, &folder->lock, &until);
@@ -176,8 +193,8 @@ run(void *arg)
     struct pl_folder *folder = &store->folder;
     struct pl_log_position limit = {.lsn = 0};
     pl_db_get_state(store->db, &limit, &(uint32_t){0}, &(struct pl_db_counters){0});
-    prepare_segments(store);
-    while (wait_for_more(folder, &limit)) {
+    bool prepared = prepare_segments(store);
+    while (wait_for_more(folder, !prepared, &limit)) {
         bool any = true;
         while (any) {
             int rc = fold_window(store, &limit, &folder->error, &any);
@@ -198,7 +215,7 @@ run(void *arg)
             if (atomic_load_explicit(&folder->state, memory_order_relaxed) == PL_FOLDER_FULL)
                 pl_log(PL_LOG_INFO, "there is room for the tables again");
             set_state(folder, PL_FOLDER_WORKS);
-            prepare_segments(store);
+            prepared = prepare_segments(store);
         }
     }
     return NULL;

@@ -136,8 +136,24 @@ tell_stats(struct pl_store *store)
     store->stats_late = position.lsn < pl_log_durable(store->log).lsn;
 }
 
-/* How much new jobs may still write, and whether any are welcome. */
+/* Why there is no room, for those who are refused. */
 static void
+tell_why(struct pl_store *store, int prepare_error)
+{
+    struct pl_error err = {.text = ""};
+    if (store->is_full && store->full_error == prepare_error)
+        return;
+    store->full_error = prepare_error;
+    if (prepare_error == 0 || prepare_error == -ENOSPC || prepare_error == -EDQUOT)
+        pl_error_set(&err, "the disk is full");
+    else
+        pl_error_set_errno(&err, prepare_error, "no file can be made");
+    pl_storelink_write_error(&store->link, err.text);
+}
+
+/* How much new jobs may still write, and whether any are welcome. Return: whether room is scarce.
+ */
+static bool
 tell_room(struct pl_store *store)
 {
     struct pl_log_space space = pl_log_space(store->log);
@@ -151,20 +167,23 @@ tell_room(struct pl_store *store)
     uint64_t room = !scarce                         ? UINT64_MAX
                     : left > PL_STORE_RESERVE_BYTES ? left - PL_STORE_RESERVE_BYTES
                                                     : 0;
+    if (room == 0)
+        tell_why(store, space.prepare_error);
+    store->is_full = room == 0;
     pl_storelink_set_room(&store->link, room);
     enum pl_storelink_state state = room == 0 ? PL_STORELINK_FULL : PL_STORELINK_SERVING;
     pl_storelink_set_state(&store->link, state);
+    return scarce;
 }
 
-/* @full: room may come without an event. Return: false when the guard is gone. */
+/* @blocked: what the ring has already cannot be taken yet. Return: false when the guard is gone. */
 static bool
-wait_for_records(struct pl_store *store, bool full)
+wait_for_records(struct pl_store *store, bool blocked, pl_time timeout)
 {
     bool alive = true;
-    pl_time timeout = full ? FULL_WAIT : store->stats_late ? STATS_PERIOD : IDLE_WAIT;
     pl_bell_prepare(pl_storelink_own_bell(&store->link));
-    bool more = pl_ring_ready(&store->link.in) && !full;
-    if (!more && (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) == 0)
+    if ((blocked || !pl_ring_ready(&store->link.in)) &&
+        (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) == 0)
         alive = pl_store_sleep(timeout);
     pl_bell_awake(pl_storelink_own_bell(&store->link));
     return alive;
@@ -195,7 +214,7 @@ pl_serve(struct pl_store *store)
         else if (round.passed > 0)
             pl_ring_release_to(&store->link.in, round.end);
         store->stats.skipped += round.passed;
-        tell_room(store);
+        bool scarce = tell_room(store);
         tell_stats(store);
         if (round.taken > 0)
             active_at = pl_clock_mono();
@@ -205,6 +224,9 @@ pl_serve(struct pl_store *store)
             (void)pl_log_prepare(store->log);
         else if (!alive || (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) != 0)
             return; /* the ring is empty, and nothing more will come */
-        alive = wait_for_records(store, round.full);
+        pl_time timeout = scarce || round.full ? FULL_WAIT
+                          : store->stats_late  ? STATS_PERIOD
+                                               : IDLE_WAIT;
+        alive = wait_for_records(store, round.full, timeout);
     }
 }

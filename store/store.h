@@ -77,6 +77,8 @@ struct pl_store {
     bool attached;
 
     struct pl_folder folder;
+    bool is_full;   /* no new job has room … */
+    int full_error; /* … and why: of the last attempt to make a segment; 0: the tables */
     struct pl_storelink_stats stats;
     pl_time stats_due;
     bool stats_late; /* what was told last is not all */
