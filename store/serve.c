@@ -2,6 +2,7 @@
  * The log thread: whatever has arrived is one batch, one write, one flush; then the next. Batches
  * form by themselves while a flush is under way, so there is no timer.
  */
+#include <errno.h>
 #include <sched.h>
 
 #include "base/assert.h"

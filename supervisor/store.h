@@ -59,8 +59,8 @@ struct pl_store_client {
     uint32_t gen;      /* of its process */
     uint32_t kept_gen; /* of a process that an earlier supervisor started; 0: none */
     bool is_final;     /* it said that starting again does not help */
-    uint32_t failures; /* starts that did not come to serve, in a row */
-    pl_time retry_at;  /* monotonic; 0: none */
+    uint32_t failures; /* starts that did not come to serve, or not for long, in a row */
+    pl_time retry_at;  /* monotonic, of what the phase waits for; 0: none */
     char error[PL_STORELINK_ERROR_BYTES];
 
     int fd[PL_STORE_FDS];

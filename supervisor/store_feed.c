@@ -2,6 +2,7 @@
  * Records on their way: from our log into the ring, and back as "durable up to here"; whether new
  * jobs may add to them.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,15 +123,18 @@ pl_store_admit(struct pl_supervisor *sup, uint64_t bytes, struct pl_rpc_error *e
 {
     struct pl_store_client *store = &sup->store;
     if (store->failures >= PL_STORE_FAILURES_MAX) {
-        pl_rpc_error_set(error, PL_E_IO, "the store of durable pools does not serve: %s",
-                         store->error);
+        pl_rpc_error_set(error, PL_E_IO, "the store of durable pools in %s does not serve: %s",
+                         sup->state_dir, store->error);
         return PL_E_IO;
     }
     if (store->phase == PL_STORE_SERVES && pl_storelink_room(&store->link) < bytes) {
+        char why[PL_STORELINK_ERROR_BYTES];
+        if (pl_storelink_read_error(&store->link, why) != PL_SLOT_OK)
+            snprintf(why, sizeof(why), "full");
         pl_rpc_error_set(error, PL_E_STORAGE_FULL,
-                         "the disk of %s is full: free space there; nothing was queued, jobs that "
-                         "were accepted go on",
-                         sup->state_dir);
+                         "no room for durable jobs in %s: %s; nothing was queued, jobs that were "
+                         "accepted go on",
+                         sup->state_dir, why);
         return PL_E_STORAGE_FULL;
     }
     if (bytes > pl_store_record_max(sup)) {

@@ -17,6 +17,8 @@
 #define BACKOFF_FIRST (100 * PL_NS_PER_MS)
 #define BACKOFF_LAST  (10 * PL_NS_PER_S)
 #define LEAVE_MAX     (30 * PL_NS_PER_S)
+/* Serves so long: what ended it before is over. */
+#define STEADY PL_NS_PER_S
 
 /* What it found on disk cannot be used (EX_DATAERR of sysexits.h). */
 #define EXIT_DATA 65
@@ -177,12 +179,14 @@ pl_store_exited(struct pl_supervisor *sup, const struct pl_guard_worker *message
     if (!is_ours(sup, message))
         return message->worker == PL_STORE_WORKER;
     if (store->phase != PL_STORE_LEAVES) {
-        if (pl_storelink_state(&store->link) != PL_STORELINK_FAILED ||
-            pl_storelink_read_error(&store->link, store->error) != PL_SLOT_OK)
+        bool killed = pl_storelink_state(&store->link) != PL_STORELINK_FAILED;
+        if (killed || pl_storelink_read_error(&store->link, store->error) != PL_SLOT_OK)
             snprintf(store->error, sizeof(store->error), "pl-store died (status %d)",
                      message->value);
         store->is_final = WIFEXITED(message->value) && WEXITSTATUS(message->value) == EXIT_DATA;
-        store->failures = store->phase == PL_STORE_SERVES ? 0 : store->failures + 1;
+        bool anew = killed && store->phase == PL_STORE_SERVES;
+        store->failures = anew ? 0 : store->failures + 1;
+        store->retry_at = 0;
         store->phase = PL_STORE_DYING;
     }
     return true;
@@ -216,6 +220,8 @@ pl_store_due(struct pl_supervisor *sup)
     store->retry_at = 0;
     if (store->phase == PL_STORE_BACKOFF) {
         pl_store_start(sup);
+    } else if (store->phase == PL_STORE_SERVES) {
+        store->failures = 0;
     } else if (store->phase == PL_STORE_LEAVES) {
         pl_log(PL_LOG_ERROR, "the store does not end: it is killed; its log has what it has "
                              "acknowledged");
@@ -272,7 +278,8 @@ pl_store_serves(struct pl_supervisor *sup)
     if (!pl_storelink_seed(&store->link, &store->seed))
         return;
     store->phase = PL_STORE_SERVES;
-    store->failures = 0;
+    if (store->failures > 0)
+        store->retry_at = sup->now + STEADY;
     pl_log(PL_LOG_INFO, "the store serves",
            PL_F_UINT("durable", pl_storelink_durable_lsn(&store->link)));
     if (sup->phase == PL_SUP_STOPPING)
