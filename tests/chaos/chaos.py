@@ -71,13 +71,6 @@ DURABLE = {'first', 'second'}
 POOLS = ['first', 'first', 'second', 'soft']
 
 
-def program_of(pid):
-    try:
-        return pathlib.Path(f'/proc/{pid}/comm').read_text(encoding='utf-8').strip()
-    except OSError:
-        return ''
-
-
 def parent_of(pid):
     try:
         text = pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace')
@@ -135,7 +128,7 @@ class Campaign:
 
     def find_guard(self):
         pids = [pid for pid in lib.processes_with(self.instance.dir.name)
-                if program_of(pid) == 'pl-guard']
+                if lib.program_of(pid) == 'pl-guard']
         if len(pids) != 1:
             raise AssertionError(f'guards: {pids}')
         return pids[0]
@@ -146,7 +139,7 @@ class Campaign:
             pids = [int(word) for word in path.read_text(encoding='ascii').split()]
         except OSError:
             return []
-        return [Victim(pid, program_of(pid), self.guard) for pid in pids]
+        return [Victim(pid, lib.program_of(pid), self.guard) for pid in pids]
 
     def choose(self, victims):
         """Some of them, as one blow."""

@@ -4,7 +4,6 @@ memory pools go on."""
 import ctypes
 import errno
 import os
-import pathlib
 import subprocess
 import time
 import unittest
@@ -78,7 +77,7 @@ class Disk(lib.Test):
     def store(self):
         return lib.until('the store runs', lambda: next(
             (pid for pid in lib.processes_with(self.instance.dir.name)
-             if comm(pid) == 'pl-store'), None))
+             if lib.program_of(pid) == 'pl-store'), None))
 
     def body(self, number):
         path = self.instance.dir / f'body{number}'
@@ -118,7 +117,7 @@ class Disk(lib.Test):
         with open(gate, 'w', encoding='ascii') as file:
             file.write('go\n')
         lib.until('the program is over', lambda: not any(
-            comm(pid) == 'sh' for pid in lib.processes_with(str(gate))))
+            lib.program_of(pid) == 'sh' for pid in lib.processes_with(str(gate))))
         self.memory_pool_works()
         self.assertEqual(self.instance.plctl('submit', 'echo', '-p', 'quick', '-d', 'x').code, 7)
         free()
@@ -297,13 +296,6 @@ class Faults(Disk):
             for job, body in jobs.items():
                 self.assertEqual(self.result(job), body.read_bytes())
             self.power_cut()
-
-
-def comm(pid):
-    try:
-        return pathlib.Path(f'/proc/{pid}/comm').read_text(encoding='utf-8').strip()
-    except OSError:
-        return ''
 
 
 if __name__ == '__main__':
