@@ -34,7 +34,7 @@ class Job:
 
     def __init__(self, tag, kind, pool, begin, payload=b'', cancellable=True):
         self.tag, self.kind, self.pool, self.begin = tag, kind, pool, begin
-        self.payload, self.cancellable = payload, cancellable
+        self.payload, self.cancellable, self.stubborn = payload, cancellable, False
         self.id, self.end = None, None  # set by the acknowledgement
         self.calls = []
 

@@ -8,7 +8,8 @@ import history
 import peer
 
 OPEN_MAX = 24  # jobs of a client that it knows no end of
-KINDS = ['echo'] * 5 + ['sleep'] * 2 + ['run'] * 3 + ['flaky', 'doomed', 'late', 'once', 'once']
+KINDS = ['echo'] * 5 + ['sleep'] * 2 + ['run'] * 3 + ['flaky', 'stubborn', 'doomed', 'late', 'once',
+                                                         'once']
 CALLS = (['submit'] * 8 + ['submit_many', 'wait', 'wait', 'wait', 'result', 'get', 'cancel', 'mailbox',
                            'ack'])
 REFUSALS = {}  # method, code → how often; for people
@@ -85,10 +86,11 @@ class Load(threading.Thread):
             if kind == 'late':
                 params['timeout_ms'] = 1 + rng.randrange(60)
         else:
-            job.kind = 'run' if kind == 'flaky' else kind
-            argv = [self.witness, str(self.runs), tag, str(rng.randrange(60)),
+            job.kind = 'run' if kind in ('flaky', 'stubborn') else kind
+            job.stubborn = kind == 'stubborn'
+            argv = [self.witness, str(self.runs), tag, str(rng.randrange(300 if job.stubborn else 60)),
                     str(1 + rng.randrange(2)) if kind == 'flaky' else '0',
-                    '3' if kind == 'doomed' else '0']
+                    '3' if kind == 'doomed' else '0'] + ['stubborn'] * job.stubborn
             params.update(type='command', meta={'argv': '\0'.join(argv) + '\0'},
                           max_retries=20 if kind == 'flaky' else 0,
                           at_most_once=kind == 'once')
@@ -157,7 +159,9 @@ class Load(threading.Thread):
             self.note(job, 'get', self.ask('job.get', id=job.id), with_result=False)
 
     def cancel(self):
-        job = self.some_job()
+        # Those that go on after it show whether it is the cancel that decides.
+        stubborn = [job for job in self.open if job.stubborn]
+        job = self.random.choice(stubborn) if stubborn else self.some_job()
         if not job or not job.cancellable:
             return
         begin, end, reply, refusal = self.ask('job.cancel', id=job.id,

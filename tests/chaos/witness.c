@@ -1,7 +1,7 @@
 /*
  * The program of the campaign's jobs: leaves behind what a scheduler may not deny.
  *
- *     witness FOLDER TAG MILLISECONDS FAILURES EXIT
+ *     witness FOLDER TAG MILLISECONDS FAILURES EXIT [stubborn]
  *
  * FOLDER/TAG gets a line "S ns" when it starts and "E ns" when it is done (CLOCK_MONOTONIC). While
  * it or the child that it leaves to do the work is there, the file is locked; whoever finds it
@@ -9,10 +9,11 @@
  * belongs to the open file: it goes with the last process of the tree, however that ends.
  *
  * The first FAILURES runs that come to their end say "F ns" instead and exit with 1, the others
- * write TAG to standard output and exit with EXIT.
+ * write TAG to standard output and exit with EXIT. A stubborn one does not listen to SIGTERM.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,8 +85,10 @@ main(int argc, char **argv)
 {
     char path[4096];
     int status;
-    if (argc != 6)
+    if (argc < 6 || argc > 7)
         return 2;
+    if (argc == 7)
+        signal(SIGTERM, SIG_IGN);
     snprintf(path, sizeof(path), "%s/%s", argv[1], argv[2]);
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     if (fd < 0)
