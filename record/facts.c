@@ -64,6 +64,15 @@ apply_cancel(struct pl_facts *f, const struct pl_record_view *view)
     return r;
 }
 
+static int
+apply_finish(struct pl_facts *f, const struct pl_record_view *view)
+{
+    int r = take(view->head.lsn, &f->finish_lsn);
+    if (r == PL_FACTS_NEW)
+        f->dead_letter = (view->head.flags & PL_RECORD_DEAD_LETTER) != 0;
+    return r;
+}
+
 int
 pl_facts_apply(struct pl_facts *facts, const struct pl_record_view *view)
 {
@@ -74,7 +83,7 @@ pl_facts_apply(struct pl_facts *facts, const struct pl_record_view *view)
     case PL_RECORD_START:
         return apply_start(facts, view);
     case PL_RECORD_FINISH:
-        return take(lsn, &facts->finish_lsn);
+        return apply_finish(facts, view);
     case PL_RECORD_RETRY:
         return apply_retry(facts, view);
     case PL_RECORD_CANCEL:
@@ -118,6 +127,8 @@ pl_facts_join(struct pl_facts *facts, const struct pl_facts *other)
     }
     if (other->cancel_lsn > facts->cancel_lsn)
         facts->cancel_outcome = other->cancel_outcome;
+    if (other->finish_lsn > facts->finish_lsn)
+        facts->dead_letter = other->dead_letter;
     join_lsn(&facts->submit_lsn, other->submit_lsn);
     join_lsn(&facts->start_lsn, other->start_lsn);
     join_lsn(&facts->retry_lsn, other->retry_lsn);
@@ -136,7 +147,18 @@ pl_facts_verdict(const struct pl_facts *facts)
         return PL_FACTS_GONE;
     if (facts->finish_lsn > facts->submit_lsn)
         return PL_FACTS_ENDED;
+    /* Only what has ended can be dropped; its FINISH may be compacted away before a SUBMIT that was
+     * copied forward. */
+    if (facts->drop_lsn > facts->submit_lsn)
+        return PL_FACTS_GONE;
     return facts->submit_lsn != 0 ? PL_FACTS_LIVES : PL_FACTS_ORPHAN;
+}
+
+bool
+pl_facts_has_dead_letter(const struct pl_facts *f)
+{
+    return f->dead_letter && f->submit_lsn != 0 && f->finish_lsn > f->submit_lsn &&
+           f->drop_lsn < f->finish_lsn;
 }
 
 void

@@ -35,6 +35,7 @@ struct pl_facts {
     uint32_t retry_crashes;
     uint8_t cancel_outcome; /* of the last CANCEL: enum pl_outcome */
     bool retry_front;
+    bool dead_letter; /* of the last FINISH: its SUBMIT stays */
 };
 
 enum pl_facts_outcome {
@@ -50,7 +51,7 @@ enum pl_facts_verdict {
     PL_FACTS_ORPHAN, /* neither a SUBMIT nor a FINISH is known */
     PL_FACTS_LIVES,
     PL_FACTS_ENDED, /* and its outcome is wanted */
-    PL_FACTS_GONE,  /* acknowledged */
+    PL_FACTS_GONE,  /* acknowledged, or its dead letter was dropped and no more is known */
 };
 
 /* How a job that lives stands; times are 0 for none. */
@@ -77,6 +78,10 @@ int pl_facts_apply(struct pl_facts *facts, const struct pl_record_view *view);
 void pl_facts_join(struct pl_facts *facts, const struct pl_facts *other);
 
 enum pl_facts_verdict pl_facts_verdict(const struct pl_facts *facts);
+
+/* Whether its last life ended as a dead letter that is kept: with PL_FACTS_ENDED, and with
+ * PL_FACTS_GONE when the outcome alone was acknowledged. */
+bool pl_facts_has_dead_letter(const struct pl_facts *facts);
 
 /* @spec: of the latest SUBMIT (initialised, when that is not readable). Only for PL_FACTS_LIVES. */
 void pl_facts_now(const struct pl_facts *facts, const struct pl_job_spec *spec,

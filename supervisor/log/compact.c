@@ -45,10 +45,13 @@ is_wanted(const struct pl_memlog *log, uint64_t location, const struct pl_record
     case PL_RECORD_NONE:
     case PL_RECORD_CHUNK_DROP:
     case PL_RECORD_EPOCH:
-    case PL_RECORD_ACK:
         return false;
     case PL_RECORD_POOL:
         return true;
+    case PL_RECORD_ACK:
+        if ((view->head.flags & PL_RECORD_DEAD_LETTER) != 0)
+            return false;
+        break;
     case PL_RECORD_SUBMIT:
     case PL_RECORD_START:
     case PL_RECORD_FINISH:

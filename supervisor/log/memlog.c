@@ -467,10 +467,7 @@ count_all_live(struct pl_memlog *log, const struct pl_recovery *recovery)
     log->stats.live_bytes = 0;
     for (size_t i = 0; i < recovery->count; i++) {
         const struct pl_recovered_job *job = &recovery->jobs[i];
-        struct pl_record_view view;
-        bool body = job->finish_location == 0;
-        if (!body && pl_memlog_read(log, job->finish_location, false, &view) == 0)
-            body = (view.head.flags & PL_RECORD_DEAD_LETTER) != 0;
+        bool body = job->finish_location == 0 || job->dead_letter;
         if (body && job->submit_location != 0)
             count_live(log, job->submit_location);
         if (job->finish_location != 0)

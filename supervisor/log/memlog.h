@@ -70,11 +70,12 @@ struct pl_memlog_host {
     void (*release)(void *user, uint32_t key, uint32_t gen);
     /*
      * Compaction: is this record still wanted? SUBMIT: exactly when @location is where the body of
-     * a job is that lives (or whose dead letter is kept). FINISH: exactly when the outcome is
-     * retained at @location. START, RETRY, CANCEL, HOLD, RELEASE: while the job lives; one that
-     * tells nothing new may be left out (START or RETRY of an earlier attempt, if START notes tell
-     * the crashes so far, HOLD of a job not held), in doubt true: it is only space. CHUNK_DROP,
-     * EPOCH and ACK are never asked about, POOL is kept.
+     * a job is that lives (or whose dead letter is kept). FINISH: exactly when the outcome or the
+     * dead letter is retained at @location. ACK of an outcome: while the dead letter is kept, or
+     * the outcome would come back with it. START, RETRY, CANCEL, HOLD, RELEASE: while the job
+     * lives; one that tells nothing new may be left out (START or RETRY of an earlier attempt, if
+     * START notes tell the crashes so far, HOLD of a job not held), in doubt true: it is only
+     * space. CHUNK_DROP, EPOCH and ACK of a dead letter are never asked about, POOL is kept.
      */
     bool (*keep)(void *user, uint64_t location, const struct pl_record_view *view);
     /* A kept record has a copy at @to; it is published. Called once for each kept SUBMIT, FINISH,

@@ -57,7 +57,7 @@ struct table {
 struct pl_outcome_store {
     struct pl_memlog *log;
     struct pl_outcome_limits limits;
-    pl_outcome_gone *gone;
+    pl_outcome_stays *stays;
     void *user;
     struct slot *slots;
     uint32_t slot_count; /* ever used */
@@ -278,14 +278,14 @@ list_remove(struct pl_outcome_store *store, struct ends *ends, enum list which, 
 
 int
 pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limits,
-                     pl_outcome_gone *gone, void *user, struct pl_outcome_store **ret_store)
+                     pl_outcome_stays *stays, void *user, struct pl_outcome_store **ret_store)
 {
     struct pl_outcome_store *store = calloc(1, sizeof(*store));
     if (!store)
         return -ENOMEM;
     store->log = log;
     store->limits = *limits;
-    store->gone = gone;
+    store->stays = stays;
     store->user = user;
     store->free_slot = store->free_key = NONE;
     store->age = (struct ends){NONE, NONE};
@@ -428,25 +428,13 @@ pl_outcome_store_list(const struct pl_outcome_store *store, const struct pl_job_
     return found;
 }
 
-/* The ACK is in the log before anything is forgotten. */
-static int
-let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall now_ms,
-       pl_time now_boot_ns)
+static void
+drop(struct pl_outcome_store *store, uint32_t number)
 {
     struct pl_outcome_entry entry = store->slots[number].entry;
-    struct pl_record_view finish;
-    struct pl_record head = {
-        .type = PL_RECORD_ACK, .job = entry.job, .wall_ms = now_ms, .boot_ns = now_boot_ns};
-    if (pl_memlog_read(store->log, entry.location, false, &finish) == 0)
-        head.flags = finish.head.flags & PL_RECORD_DURABLE;
-    uint64_t location;
-    int r = pl_memlog_append(store->log, &head, NULL, 0, &location);
-    if (r != 0)
-        return r;
-    if (store->gone)
-        store->gone(store->user, &entry, evicted);
-    pl_memlog_mark_dead(store->log, entry.location);
     uint32_t key = store->slots[number].key;
+    if (!store->stays || !store->stays(store->user, &entry))
+        pl_memlog_mark_dead(store->log, entry.location);
     table_remove(&store->jobs, job_hash(&entry.job), number);
     list_remove(store, &store->age, BY_AGE, number);
     list_remove(store, &store->keys[key].list, BY_KEY, number);
@@ -454,11 +442,37 @@ let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall no
     store->slots[number].link[BY_AGE].next = store->free_slot;
     store->free_slot = number;
     store->stats.bytes -= entry.bytes;
+}
+
+/* The ACK is in the log before anything is forgotten. */
+static int
+let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall now_ms,
+       pl_time now_boot_ns)
+{
+    const struct pl_outcome_entry *entry = &store->slots[number].entry;
+    struct pl_record_view finish;
+    struct pl_record head = {
+        .type = PL_RECORD_ACK, .job = entry->job, .wall_ms = now_ms, .boot_ns = now_boot_ns};
+    if (pl_memlog_read(store->log, entry->location, false, &finish) == 0)
+        head.flags = finish.head.flags & PL_RECORD_DURABLE;
+    uint64_t location;
+    int r = pl_memlog_append(store->log, &head, NULL, 0, &location);
+    if (r != 0)
+        return r;
+    drop(store, number);
     if (evicted)
         store->stats.evicted_total++;
     else
         store->stats.acked_total++;
     return 0;
+}
+
+void
+pl_outcome_store_forget(struct pl_outcome_store *store, const struct pl_uuid *job)
+{
+    uint32_t number = job_find(store, job);
+    if (number != NONE)
+        drop(store, number);
 }
 
 int

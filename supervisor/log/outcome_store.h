@@ -53,13 +53,13 @@ struct pl_outcome_store_stats {
 
 struct pl_outcome_store;
 
-/* Called before an outcome leaves, acknowledged or evicted (a dead letter's SUBMIT goes with it).
- */
-typedef void pl_outcome_gone(void *user, const struct pl_outcome_entry *entry, bool evicted);
+/* Asked before an outcome leaves, acknowledged or evicted: whether its FINISH stays alive in the
+ * log, because it is that of a dead letter too. */
+typedef bool pl_outcome_stays(void *user, const struct pl_outcome_entry *entry);
 
-/* @log outlives the store. @gone may be NULL. Return: 0 or -ENOMEM. */
+/* @log outlives the store. @stays may be NULL. Return: 0 or -ENOMEM. */
 int pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limits,
-                         pl_outcome_gone *gone, void *user, struct pl_outcome_store **ret_store);
+                         pl_outcome_stays *stays, void *user, struct pl_outcome_store **ret_store);
 void pl_outcome_store_free(struct pl_outcome_store *store); /* NULL is allowed */
 void pl_outcome_store_set_limits(struct pl_outcome_store *store,
                                  const struct pl_outcome_limits *limits);
@@ -110,6 +110,10 @@ int pl_outcome_store_ack(struct pl_outcome_store *store, const struct pl_uuid *j
  */
 int pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_time now_boot_ns,
                            int max);
+
+/* The job begins a new life: its outcome goes, if there is one, without a record. The new SUBMIT in
+ * the log says so. */
+void pl_outcome_store_forget(struct pl_outcome_store *store, const struct pl_uuid *job);
 
 /* When the oldest will be too old; 0: never. */
 pl_wall pl_outcome_store_next_expiry(const struct pl_outcome_store *store);

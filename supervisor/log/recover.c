@@ -341,6 +341,8 @@ decide_ended(const struct facts *f, struct pl_recovered_job *job)
     job->front = f->known.retry_front;
     job->state = PL_JOB_ENDED;
     job->attempts = pl_facts_attempts(&f->known);
+    job->dead_letter = pl_facts_has_dead_letter(&f->known);
+    job->acknowledged = pl_facts_verdict(&f->known) == PL_FACTS_GONE;
 }
 
 /* Return: whether the job is part of the answer. */
@@ -362,7 +364,10 @@ decide(struct state *s, const struct facts *f, const struct image *chunks, size_
         s->report.orphans++;
         return false;
     case PL_FACTS_GONE:
-        break;
+        if (!pl_facts_has_dead_letter(&f->known))
+            break;
+        decide_ended(f, ret_job);
+        return true;
     }
     return false;
 }

@@ -3,8 +3,8 @@
  *
  * Input is any set of chunk images (copies will do); output says for every job that the log knows
  * exactly one of: it lives (where its SUBMIT is, and in which state), or it has ended and its
- * outcome is still wanted (where its FINISH is). Nothing is written, no state is kept, the order of
- * the images does not matter.
+ * outcome or its dead letter is still wanted (where its FINISH is, for the latter also its SUBMIT).
+ * Nothing is written, no state is kept, the order of the images does not matter.
  *
  * Facts are joined by lsn, never by place: of two records of one kind the later lsn counts, and a
  * record seen twice (compaction was interrupted after the copy) is one fact. So recovering from a
@@ -54,6 +54,10 @@ struct pl_recovered_job {
     /* enum pl_outcome: a stop was decided, and no RETRY or START came behind it; 0: none. */
     uint8_t cancel_outcome;
     bool front; /* the last RETRY put it to the front */
+    /* ENDED: its SUBMIT is kept with the FINISH … */
+    bool dead_letter;
+    /* … and the outcome itself is no longer wanted. Never without dead_letter. */
+    bool acknowledged;
 };
 
 struct pl_recover_report {

@@ -26,12 +26,13 @@ moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
     pl_outcome_store_moved(f->store, &head->job, from, to);
 }
 
-static void
-gone(void *user, const struct pl_outcome_entry *entry, bool evicted)
+static bool
+gone(void *user, const struct pl_outcome_entry *entry)
 {
     struct fixture *f = user;
-    (void)entry, (void)evicted;
+    (void)entry;
     f->gone++;
+    return false;
 }
 
 static void

@@ -54,6 +54,7 @@ require_same(const struct pl_facts *a, const struct pl_facts *b)
     ck_assert_uint_eq(x.front, y.front);
     ck_assert_int_eq(x.not_before_boot_ns, y.not_before_boot_ns);
     ck_assert_uint_eq(a->drop_lsn, b->drop_lsn);
+    ck_assert_int_eq(pl_facts_has_dead_letter(a), pl_facts_has_dead_letter(b));
     ck_assert_uint_eq(pl_facts_attempts(a), pl_facts_attempts(b));
 }
 
@@ -114,6 +115,42 @@ START_TEST(a_dead_letters_ack_leaves_the_outcome)
 }
 END_TEST
 
+START_TEST(a_dead_letter_outlives_its_outcome_and_not_its_drop)
+{
+    struct pl_facts f = {.submit_lsn = 1};
+    struct pl_record_view view = {
+        .head = {.lsn = 2, .type = PL_RECORD_FINISH, .flags = PL_RECORD_DEAD_LETTER}};
+    ck_assert(!pl_facts_has_dead_letter(&f));
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_NEW);
+    ck_assert(pl_facts_has_dead_letter(&f));
+    view.head = (struct pl_record){.lsn = 3, .type = PL_RECORD_ACK};
+    ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_NEW);
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_GONE);
+    ck_assert(pl_facts_has_dead_letter(&f));
+    struct pl_facts again = f;
+    again.submit_lsn = 4;
+    ck_assert(!pl_facts_has_dead_letter(&again));
+    ck_assert_int_eq(pl_facts_verdict(&again), PL_FACTS_LIVES);
+    f.drop_lsn = 4;
+    ck_assert(!pl_facts_has_dead_letter(&f));
+    f.submit_lsn = 0; /* only the FINISH is left: nothing could run */
+    f.drop_lsn = 0;
+    ck_assert(!pl_facts_has_dead_letter(&f));
+}
+END_TEST
+
+/* Compaction may take the FINISH before a SUBMIT that it had copied forward. */
+START_TEST(a_drop_says_that_the_job_has_ended)
+{
+    struct pl_facts f = {.submit_lsn = 1, .drop_lsn = 3};
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_GONE);
+    f.submit_lsn = 0;
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_GONE);
+    f.submit_lsn = 4;
+    ck_assert_int_eq(pl_facts_verdict(&f), PL_FACTS_LIVES);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -122,6 +159,8 @@ main(void)
     tcase_add_loop_test(tcase, order_and_repetition_do_not_matter, 0, 500);
     tcase_add_test(tcase, each_record_says_whether_it_was_news);
     tcase_add_test(tcase, a_dead_letters_ack_leaves_the_outcome);
+    tcase_add_test(tcase, a_dead_letter_outlives_its_outcome_and_not_its_drop);
+    tcase_add_test(tcase, a_drop_says_that_the_job_has_ended);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
