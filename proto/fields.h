@@ -266,6 +266,70 @@
 #define PL_FIELDS_req_mailbox_ack(F, T) \
     F(T, list, ids, R, 0, "")
 
+/* Which dead letters: pool, lane and type (a glob) as they were submitted with; others' only for
+ * administrators. */
+#define PL_FIELDS_req_dlq_list(F, T) \
+    F(T, text, pool,   O, 0, "") \
+    F(T, text, lane,   O, 0, "") \
+    F(T, text, type,   O, 0, "a glob") \
+    F(T, u32,  limit,  O, 0, "0: the server's page") \
+    F(T, text, cursor, O, 0, "next of the page before")
+
+#define PL_FIELDS_rep_dlq_list(F, T) \
+    F(T, list, letters, R, 0, "maps as of dlq.show, without payload and log lines; oldest first") \
+    F(T, text, next,    O, 0, "cursor; absent: that was all") \
+    F(T, u64,  kept,    O, 0, "how many the pool, or all pools, keep; administrators only") \
+    F(T, u64,  evicted_total, O, 0, "that went because they were too old or too many, in this epoch")
+
+#define PL_FIELDS_req_dlq_show(F, T) \
+    F(T, uuid, id,         R, 0, "the job") \
+    F(T, flag, no_payload, O, 0, "without the payload's bytes")
+
+/* Error, signal, reason, worker and log lines are of the last attempt. */
+#define PL_FIELDS_rep_dlq_show(F, T) \
+    F(T, uuid,    id,              R, 0, "the job") \
+    F(T, outcome, outcome,         R, 0, "failed, crashed or timed_out") \
+    F(T, text,    pool,            A, 0, "") \
+    F(T, text,    lane,            A, 0, "") \
+    F(T, text,    type,            A, 0, "") \
+    F(T, u32,     attempt,         A, 0, "attempts made") \
+    F(T, text,    error,           O, 0, "why it did not succeed") \
+    F(T, text,    reason,          O, 0, "one word") \
+    F(T, i32,     exit_code,       O, -1, "of a program, when it exited") \
+    F(T, i32,     signal,          O, 0, "that ended the program or worker") \
+    F(T, text,    worker,          O, 0, "") \
+    F(T, u32,     worker_pid,      O, 0, "") \
+    F(T, u32,     uid,             O, 0, "of the owner") \
+    F(T, text,    tenant,          O, 0, "") \
+    F(T, text,    user,            O, 0, "") \
+    F(T, text,    session,         O, 0, "") \
+    F(T, i64,     submitted_at_ms, A, 0, "") \
+    F(T, i64,     started_at_ms,   O, 0, "last attempt") \
+    F(T, i64,     finished_at_ms,  A, 0, "") \
+    F(T, u64,     payload_bytes,   O, 0, "") \
+    F(T, bytes,   payload,         O, 0, "the job's input") \
+    F(T, text,    content_type,    O, 0, "of the payload") \
+    F(T, bytes,   log_tail,        O, 0, "last log lines: what a program wrote") \
+    F(T, flag,    log_cut,         O, 0, "there were earlier lines")
+
+/* One by id, or all that match, a page at a time. */
+#define PL_FIELDS_req_dlq_change(F, T) \
+    F(T, uuid, id,      O, 0, "one letter") \
+    F(T, flag, all,     O, 0, "all that match, instead of an id") \
+    F(T, text, pool,    O, 0, "") \
+    F(T, text, lane,    O, 0, "") \
+    F(T, text, type,    O, 0, "a glob") \
+    F(T, u32,  limit,   O, 0, "at most so many; 0: the server's page") \
+    F(T, text, cursor,  O, 0, "next of the call before") \
+    F(T, flag, dry_run, O, 0, "count, change nothing")
+
+#define PL_FIELDS_rep_dlq_change(F, T) \
+    F(T, u32,  changed, A, 0, "letters that ran again, or were removed") \
+    F(T, u32,  refused, O, 0, "dlq.retry: they stay") \
+    F(T, i32,  code,    O, 0, "why the first was refused: a status") \
+    F(T, text, error,   O, 0, "the same in words") \
+    F(T, text, next,    O, 0, "cursor; absent: that was all, or it makes no sense to go on now")
+
 #define PL_FIELDS_req_pool(F, T) \
     F(T, text, pool, O, 0, "absent: the only one, or all where that makes sense") \
     F(T, i64,  timeout_ms, O, -1, "drain: -1 for ever")
@@ -433,6 +497,8 @@
     M(req_job_follow) M(rep_sub) M(req_sub) \
     M(note_chunk) M(note_progress) M(note_log) M(note_end) M(note_credit) \
     M(req_mailbox_fetch) M(rep_mailbox_fetch) M(req_mailbox_ack) \
+    M(req_dlq_list) M(rep_dlq_list) M(req_dlq_show) M(rep_dlq_show) \
+    M(req_dlq_change) M(rep_dlq_change) \
     M(req_pool) M(rep_pool) M(rep_units) M(rep_pool_list) M(req_pool_set) \
     M(req_lane) M(rep_lane) M(rep_lane_list) \
     M(req_worker) M(rep_worker) M(rep_worker_list) \
@@ -457,6 +523,10 @@
     X(JOB_UNFOLLOW,      "job.unfollow",      req_sub,             rep_ok,              E) \
     X(MAILBOX_FETCH,     "mailbox.fetch",     req_mailbox_fetch,   rep_mailbox_fetch,   E) \
     X(MAILBOX_ACK,       "mailbox.ack",       req_mailbox_ack,     rep_ok,              E) \
+    X(DLQ_LIST,          "dlq.ls",            req_dlq_list,        rep_dlq_list,        E) \
+    X(DLQ_SHOW,          "dlq.show",          req_dlq_show,        rep_dlq_show,        E) \
+    X(DLQ_RETRY,         "dlq.retry",         req_dlq_change,      rep_dlq_change,      E) \
+    X(DLQ_REMOVE,        "dlq.rm",            req_dlq_change,      rep_dlq_change,      E) \
     X(POOL_LIST,         "pool.list",         req_none,            rep_pool_list,       E) \
     X(POOL_SHOW,         "pool.show",         req_pool,            rep_pool,            E) \
     X(POOL_PAUSE,        "pool.pause",        req_pool,            rep_ok,              A) \

@@ -56,6 +56,8 @@ enum pl_storelink_answer {
     PL_STORELINK_OUTCOME = 1, /* one sealed FINISH record, in the order of finish */
     PL_STORELINK_JOB = 2,     /* struct pl_storelink_job, then the sealed SUBMIT record */
     PL_STORELINK_END = 3,     /* no body: that was all */
+    PL_STORELINK_DEAD = 4, /* a dead letter: the sealed SUBMIT record, then the FINISH; in the order
+                            * of finish, behind the outcomes and before the jobs */
 };
 
 /* What the records behind its SUBMIT made of a job that lives. */

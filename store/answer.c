@@ -1,7 +1,8 @@
 /*
- * The answer to a supervisor that begins from nothing: every outcome that is kept, every job that
- * lives, from tables that were folded up to the end of the log. Records are sealed again on the way
- * out, straight into the ring: their bodies come from rows whose own CRCs were checked.
+ * The answer to a supervisor that begins from nothing: every outcome that is kept, every dead
+ * letter, every job that lives, from tables that were folded up to the end of the log. Records are
+ * sealed again on the way out, straight into the ring: their bodies come from rows whose own CRCs
+ * were checked.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 
 struct answer {
     struct pl_store *store;
-    uint64_t jobs, outcomes;
+    uint64_t jobs, outcomes, dead_letters;
     int failed;
 };
 
@@ -105,6 +106,62 @@ put_outcomes(struct answer *answer, struct pl_query *query, uint64_t *damaged)
     return 0;
 }
 
+/* ---- dead letters ---- */
+
+static int
+put_dead_letter(struct answer *answer, struct pl_query *query, const struct pl_query_entry *entry)
+{
+    struct pl_store *store = answer->store;
+    struct pl_query_body submit, finish, body;
+    int rc = pl_query_dead_submit(query, entry->lsn, 0, NULL, 0, &submit);
+    if (rc == 0)
+        rc = pl_query_finish(query, entry->lsn, true, 0, NULL, 0, &finish);
+    if (rc != 0)
+        return rc;
+    uint64_t first = pl_record_bytes(submit.body_bytes);
+    uint64_t bytes = first + pl_record_bytes(finish.body_bytes);
+    void *room;
+    rc = make_room(store, bytes, &room);
+    if (rc != 0)
+        return rc;
+    uint8_t *at = room;
+    rc = pl_query_dead_submit(query, entry->lsn, 0, at + PL_RECORD_HEAD_BYTES, submit.body_bytes,
+                              &body);
+    if (rc != 0 || body.got != submit.body_bytes)
+        return rc != 0 ? rc : PL_DB_E_DAMAGED;
+    rc = pl_query_finish(query, entry->lsn, true, 0, at + first + PL_RECORD_HEAD_BYTES,
+                         finish.body_bytes, &body);
+    if (rc != 0 || body.got != finish.body_bytes)
+        return rc != 0 ? rc : PL_DB_E_DAMAGED;
+    seal(store, at, &submit.head, submit.body_bytes);
+    seal(store, at + first, &finish.head, finish.body_bytes);
+    commit(store, PL_STORELINK_DEAD, bytes);
+    answer->dead_letters++;
+    return 0;
+}
+
+static int
+put_dead_letters(struct answer *answer, struct pl_query *query, uint64_t *damaged)
+{
+    struct pl_query_entry entries[PAGE];
+    struct pl_query_page page = {.more = true};
+    while (page.more) {
+        struct pl_query_cursor after = page.cursor;
+        int rc = pl_query_dead(query, 0, &after, entries, PAGE, &page);
+        if (rc != 0)
+            return rc;
+        *damaged += page.damaged;
+        for (size_t i = 0; i < page.count; i++) {
+            rc = put_dead_letter(answer, query, &entries[i]);
+            if (rc == PL_DB_E_DAMAGED)
+                (*damaged)++;
+            else if (rc != 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
 /* ---- jobs ---- */
 
 static int
@@ -184,6 +241,8 @@ pl_answer_all(struct pl_store *store, struct pl_error *err)
         return rc;
     rc = put_outcomes(&answer, query, &damaged);
     if (rc == 0)
+        rc = put_dead_letters(&answer, query, &damaged);
+    if (rc == 0)
         rc = put_jobs(&answer, query, &damaged);
     pl_query_free(query);
     /* An accepted job that cannot be read must not be passed over in silence: the store does not
@@ -206,6 +265,6 @@ pl_answer_all(struct pl_store *store, struct pl_error *err)
     if (pl_storelink_publish(&store->link))
         pl_store_ring(store);
     pl_log(PL_LOG_INFO, "everything was handed to the supervisor", PL_F_UINT("jobs", answer.jobs),
-           PL_F_UINT("outcomes", answer.outcomes));
+           PL_F_UINT("outcomes", answer.outcomes), PL_F_UINT("dead_letters", answer.dead_letters));
     return 0;
 }

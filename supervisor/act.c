@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "supervisor/dead.h"
 #include "supervisor/events.h"
 #include "supervisor/follow.h"
 #include "supervisor/stop.h"
@@ -25,20 +26,20 @@ log_is_broken(const char *what, int code)
 
 /* Return: its place. */
 static uint64_t
-append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, bool durable,
+append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, unsigned flags,
        uint32_t attempt, const struct pl_str *parts, size_t part_count)
 {
     struct pl_record head = {.job = *job,
                              .attempt = attempt,
                              .type = (uint8_t)type,
-                             .flags = durable ? PL_RECORD_DURABLE : 0,
+                             .flags = (uint8_t)flags,
                              .boot_ns = sup->now_boot,
                              .wall_ms = sup->now_wall};
     uint64_t location;
     int rc = pl_memlog_append(sup->log, &head, parts, part_count, &location);
     if (rc != PL_MEMLOG_OK)
         log_is_broken(pl_record_type_name(type), rc);
-    if (durable)
+    if ((flags & PL_RECORD_DURABLE) != 0)
         pl_store_appended(sup, pl_memlog_last_lsn(sup->log));
     return location;
 }
@@ -60,7 +61,7 @@ pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
     PL_ASSERT(rc == 0);
     struct pl_str part = {(const char *)encoded, len};
     bool durable = pl_job_is_durable(sup, submit);
-    append(sup, type, job, durable, attempt, &part, 1);
+    append(sup, type, job, durable ? PL_RECORD_DURABLE : 0, attempt, &part, 1);
     return durable ? pl_memlog_last_lsn(sup->log) : 0;
 }
 
@@ -115,8 +116,12 @@ persist(struct pl_supervisor *sup, const struct pl_action *action,
     const struct pl_job_view *view = pl_step_view(sup, action->job);
     PL_ASSERT(view != NULL);
     struct pl_str parts[2] = {facts->submit, facts->payload};
-    bool durable = sup->pools[view->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view->id, durable, 0, parts, 2);
+    bool durable =
+        facts->was_durable || sup->pools[view->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view->id, durable ? PL_RECORD_DURABLE : 0,
+                               facts->attempts, parts, 2);
+    if (facts->again)
+        pl_dead_letters_revived(sup->dead_letters, &view->id);
     int rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);
     seen.view[view - seen.view].body = location;
@@ -227,7 +232,7 @@ bound(struct pl_str *text, size_t max)
         text->len = max;
 }
 
-void
+bool
 pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
               struct pl_job_result *result)
 {
@@ -239,7 +244,9 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     PL_ASSERT(rc == 0);
     struct pl_str parts[2] = {{(const char *)encoded, len}, result->data};
     bool durable = pl_job_is_durable(sup, submit);
-    uint64_t location = append(sup, PL_RECORD_FINISH, job, durable, result->attempts, parts, 2);
+    bool dead = pl_dead_wants(sup, submit, result);
+    unsigned flags = (durable ? PL_RECORD_DURABLE : 0) | (dead ? PL_RECORD_DEAD_LETTER : 0);
+    uint64_t location = append(sup, PL_RECORD_FINISH, job, flags, result->attempts, parts, 2);
     uint64_t gate = durable ? pl_memlog_last_lsn(sup->log) : 0;
     struct pl_outcome_entry entry = {.job = *job,
                                      .location = location,
@@ -252,10 +259,24 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     /* Shown only once it is as durable as its pool promises. */
     pl_follow_end(sup, job, result, gate);
     pl_wait_end(sup, job, result, gate);
-    pl_memlog_mark_dead(sup->log, submit);
+    if (!dead)
+        pl_memlog_mark_dead(sup->log, submit);
+    else if ((rc = pl_dead_letters_add(sup->dead_letters, submit, location)) != 0)
+        log_is_broken("dead letter index", rc);
+    return dead;
 }
 
 static void
+count_dead(struct pl_supervisor *sup, const struct pl_job_view *view)
+{
+    if (view->pool < PL_SUP_POOLS_MAX)
+        sup->dead_in_pool[view->pool]++;
+    if (view->lane < PL_SUP_LANES_MAX)
+        sup->dead_in_lane[view->lane]++;
+}
+
+/* Return: whether it has become a dead letter. */
+static bool
 ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl_step_facts *facts)
 {
     struct pl_record head = {.lsn = 0};
@@ -270,9 +291,12 @@ ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl
     if (pl_core_lane_config(&sup->core, view->lane, &lane) != PL_CORE_OK)
         lane.name[0] = '\0';
     fill_result(sup, action, facts, view, &head, &spec, &lane, &result);
-    pl_log_finish(sup, &view->id, submit, &result);
+    bool dead = pl_log_finish(sup, &view->id, submit, &result);
     if (facts != NULL && facts->start != 0)
         pl_memlog_pass_over(sup->log, facts->start);
+    if (dead)
+        count_dead(sup, view);
+    return dead;
 }
 
 static void
@@ -305,9 +329,10 @@ log_stop(struct pl_supervisor *sup, const struct pl_action *action)
     pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.body, view.attempt, &note);
 }
 
+/* ENDED is the only one that comes with an event of our own behind the core's. */
 static void
 perform(struct pl_supervisor *sup, const struct pl_action *action,
-        const struct pl_step_facts *facts)
+        const struct pl_step_facts *facts, bool *ret_dead)
 {
     if (facts != NULL && facts->job.gen != 0 &&
         (facts->job.gen != action->job.gen || facts->job.index != action->job.index))
@@ -335,7 +360,7 @@ perform(struct pl_supervisor *sup, const struct pl_action *action,
         return;
     }
     case PL_ACT_ENDED:
-        ended(sup, action, facts);
+        *ret_dead = ended(sup, action, facts);
         return;
     case PL_ACT_RETRY:
     case PL_ACT_REQUEUED:
@@ -369,9 +394,12 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
     int rc = pl_core_step(&sup->core, event, &sup->actions);
     forget_views();
     for (uint32_t i = 0; i < sup->actions.count; i++) {
-        perform(sup, &sup->actions.action[i], facts);
+        bool dead = false;
+        perform(sup, &sup->actions.action[i], facts, &dead);
         if (sup->actions.action[i].event != 0)
             pl_event_of_core(sup, &sup->actions.action[i], facts);
+        if (dead)
+            pl_event_dead_letter(sup, &sup->actions.action[i], facts);
         if (sup->actions.action[i].kind == PL_ACT_ENDED)
             ended_jobs[ended_count++] = sup->actions.action[i].job;
     }

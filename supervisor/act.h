@@ -29,6 +29,10 @@ struct pl_step_facts {
     uint32_t worker_pid;
     bool log_cut;
     uint64_t start; /* FINISHED: location of the attempt's START; 0: not known */
+    /* SUBMIT: of a dead letter that runs again; its attempts so far, and whether it was durable. */
+    bool again;
+    bool was_durable;
+    uint32_t attempts;
 };
 
 /**
@@ -67,9 +71,11 @@ uint64_t pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_u
 /* Whether the record at @location (SUBMIT or FINISH) is of a durable job. */
 bool pl_job_is_durable(struct pl_supervisor *sup, uint64_t location);
 
-/* Appends FINISH, then shows the outcome to whoever waits (once it is durable) and gives the SUBMIT
- * at @submit back. Texts are cut where a record could not hold them. */
-void pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
+/* Appends FINISH, then shows the outcome to whoever waits (once it is durable). The SUBMIT at
+ * @submit is given back, or kept with it as a dead letter. Texts are cut where a record could not
+ * hold them.
+ * Return: whether it is a dead letter. */
+bool pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t submit,
                    struct pl_job_result *result);
 
 #endif

@@ -267,6 +267,21 @@ has_job(const struct pl_seat *seat, const struct pl_recovered_job *job)
            pl_uuid_equal(&seat->job, &job->id);
 }
 
+/* A dead letter that runs again counts its attempts from 1 again: a slot may still have the attempt
+ * of the same number of the life before, which began before this one's START was logged. (A suspend
+ * of the machine between that START and now blurs the comparison.) */
+static bool
+is_earlier_life(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+                const struct pl_seat *seat, pl_time boot_ns)
+{
+    struct pl_record_view submit;
+    if (seat->state == PL_SEAT_WAITING || seat->started == 0 ||
+        pl_memlog_read(sup->log, job->submit_location, false, &submit) != PL_MEMLOG_OK ||
+        submit.head.attempt == 0)
+        return false;
+    return seat->started < sup->now - (sup->now_boot - boot_ns);
+}
+
 /* The worker's word for it is not needed, and may not be there: START is in the log. */
 static void
 sit_down(struct pl_seat *seat, const struct pl_recovered_job *job, uint32_t generation)
@@ -345,7 +360,7 @@ pl_adopt_place(struct pl_supervisor *sup, const struct pl_recovered_job *job,
         sit_down(seat, job, worker->runs[note.slot].generation);
     if (!worker->core_ready)
         return PL_ADOPT_NOWHERE;
-    if (!has_job(seat, job))
+    if (!has_job(seat, job) || is_earlier_life(sup, job, seat, view.head.boot_ns))
         return PL_ADOPT_NOT_SENT;
     fill_place(sup, worker, note.slot, view.head.boot_ns, &note, restore);
     *ret_worker = worker;

@@ -60,7 +60,7 @@ pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
         put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, view->type));
     }
     bool failed = action->event == PL_CEV_FAILED || action->event == PL_CEV_RETRY ||
-                  action->event == PL_CEV_TIMEOUT;
+                  action->event == PL_CEV_TIMEOUT || action->event == PL_SUPEV_DEAD_LETTERED;
     if (failed && facts != NULL && facts->error.len > 0)
         put_text(event.text, sizeof(event.text), facts->error);
     else if (failed)
@@ -68,6 +68,15 @@ pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
     else if (action->event == PL_CEV_QUEUED && action->reason != PL_REASON_NONE)
         snprintf(event.text, sizeof(event.text), "requeued: %s", pl_reason_text(action->reason));
     write_event(sup, &event);
+}
+
+void
+pl_event_dead_letter(struct pl_supervisor *sup, const struct pl_action *action,
+                     const struct pl_step_facts *facts)
+{
+    struct pl_action dead = *action;
+    dead.event = PL_SUPEV_DEAD_LETTERED;
+    pl_event_of_core(sup, &dead, facts);
 }
 
 void

@@ -17,7 +17,8 @@
     X(WORKER_EXITED, 102, "queue.worker.exited")                                                   \
     X(WORKER_CRASHED, 103, "queue.worker.crashed")                                                 \
     X(SHUTDOWN_STARTED, 111, "queue.shutdown.started")                                             \
-    X(SHUTDOWN_COMPLETE, 112, "queue.shutdown.complete")
+    X(SHUTDOWN_COMPLETE, 112, "queue.shutdown.complete")                                           \
+    X(DEAD_LETTERED, 121, "queue.command.dead_lettered")
 
 enum pl_sup_event {
 #define PL_SUP_EVENT_ENUM(name, code, text) PL_SUPEV_##name = code,
@@ -30,6 +31,9 @@ const char *pl_event_key(uint32_t kind);
 
 void pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
                       const struct pl_step_facts *facts);
+/* Behind the `failed` of the same action: the job is a dead letter now. */
+void pl_event_dead_letter(struct pl_supervisor *sup, const struct pl_action *action,
+                          const struct pl_step_facts *facts);
 void pl_event_worker(struct pl_supervisor *sup, enum pl_sup_event kind,
                      const struct pl_worker *worker, int64_t value, const char *text);
 void pl_event_instance(struct pl_supervisor *sup, enum pl_sup_event kind);

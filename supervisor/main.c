@@ -23,6 +23,7 @@
 #include "supervisor/act.h"
 #include "supervisor/adopt.h"
 #include "supervisor/configure.h"
+#include "supervisor/dead.h"
 #include "supervisor/events.h"
 #include "supervisor/health.h"
 #include "supervisor/link.h"
@@ -272,6 +273,7 @@ keep_house(struct pl_supervisor *sup)
                "a chunk of the memory log is damaged: it is kept, and grows no smaller");
     }
     (void)pl_outcome_store_evict(sup->outcomes, sup->now_wall, sup->now_boot, EVICT_STEP);
+    pl_dead_evict(sup);
 }
 
 static void

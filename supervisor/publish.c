@@ -48,8 +48,8 @@ pl_state_open(struct pl_supervisor *sup)
     fill_limits(sup->config, &limits);
     struct pl_state_params params;
     pl_state_params_default(pl_core_region_bytes(&limits), &params);
-    params.pool_count = 64;
-    params.lane_count = 256;
+    params.pool_count = PL_SUP_POOLS_MAX;
+    params.lane_count = PL_SUP_LANES_MAX;
     params.group_count = 256;
     params.worker_count = limits.worker_count;
     params.event_count = EVENT_CELLS;
@@ -156,6 +156,7 @@ publish_pool(struct pl_supervisor *sup, uint32_t index)
         page.max_queue_depth = config.max_queue_depth;
         snprintf(page.name, sizeof(page.name), "%s", config.name);
         copy_counters(&counters, &page.counters);
+        page.counters.dead_lettered = index < PL_SUP_POOLS_MAX ? sup->dead_in_pool[index] : 0;
         for (uint32_t i = 0; i < config.kind_count && i < PL_STATE_KINDS_MAX; i++) {
             struct pl_kind_stats kind;
             if (pl_core_kind_stats(&sup->core, index, i, &kind) == PL_CORE_OK)
@@ -182,6 +183,7 @@ publish_lane(struct pl_supervisor *sup, uint32_t index)
         page.paused = config.paused;
         snprintf(page.name, sizeof(page.name), "%s", config.name);
         copy_counters(&counters, &page.counters);
+        page.counters.dead_lettered = index < PL_SUP_LANES_MAX ? sup->dead_in_lane[index] : 0;
     }
     (void)pl_state_write_lane(&sup->state, index, &page);
 }

@@ -43,6 +43,10 @@ void pl_reply_fail(struct pl_supervisor *sup, const struct pl_request *request, 
 struct pl_pool *pl_request_pool(struct pl_supervisor *sup, struct pl_str name,
                                 struct pl_rpc_error *error);
 
+/* Why the core has just refused a SUBMIT, out of sup->reply. @deadline_ms: that was asked for. */
+void pl_request_refusal(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_str type,
+                        pl_wall deadline_ms, struct pl_rpc_error *error);
+
 /* Whether the peer may see and steer a job of @uid. */
 bool pl_request_may(const struct pl_session *session, uint32_t uid);
 
@@ -59,6 +63,8 @@ pl_request_handler pl_request_wait, pl_request_result, pl_request_get, pl_reques
     pl_request_cancel, pl_request_explain, pl_request_hold, pl_request_release;
 pl_request_handler pl_request_follow, pl_request_unfollow;
 pl_request_handler pl_request_mailbox_fetch, pl_request_mailbox_ack;
+pl_request_handler pl_request_dlq_list, pl_request_dlq_show, pl_request_dlq_retry,
+    pl_request_dlq_remove;
 pl_request_handler pl_request_pool_list, pl_request_pool_show, pl_request_pool_pause,
     pl_request_pool_resume, pl_request_pool_drain, pl_request_pool_set;
 pl_request_handler pl_request_lane_list, pl_request_lane_set, pl_request_lane_pause,

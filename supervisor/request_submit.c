@@ -273,16 +273,17 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_st
 
 /* ---- the answer ---- */
 
-static void
-refusal(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_error *error)
+void
+pl_request_refusal(struct pl_supervisor *sup, const struct pl_pool *at, struct pl_str type,
+                   pl_wall deadline_ms, struct pl_rpc_error *error)
 {
     const struct pl_reply *reply = &sup->reply;
-    const char *pool = submit->pool->config->name;
+    const char *pool = at->config->name;
     unsigned long long limit = reply->limit, value = reply->value;
     struct pl_kind_stats kind = {.name = ""};
     switch (reply->status) {
     case PL_E_TOO_COSTLY:
-        (void)pl_core_kind_stats(&sup->core, submit->pool->index, reply->kind, &kind);
+        (void)pl_core_kind_stats(&sup->core, at->index, reply->kind, &kind);
         pl_rpc_error_set(error, reply->status, "%s %llu is more than pool %s can ever give (%llu)",
                          kind.name, value, pool, limit);
         error->fits = (int64_t)limit;
@@ -302,13 +303,12 @@ refusal(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_er
         break;
     case PL_E_NO_TYPE:
         pl_rpc_error_set(error, reply->status, "no worker group of pool %s handles the type '%.*s'",
-                         pool, (int)(submit->req->type.len < 64 ? submit->req->type.len : 64),
-                         submit->req->type.data);
+                         pool, (int)(type.len < 64 ? type.len : 64), type.data);
         break;
     case PL_E_PAST_DEADLINE:
         pl_rpc_error_set(error, reply->status,
                          "the deadline has passed: deadline_ms is %lld ms ago",
-                         (long long)(sup->now_wall - submit->req->deadline_ms));
+                         (long long)(sup->now_wall - deadline_ms));
         break;
     default:
         pl_rpc_error_set(error, reply->status, "pool %s: %s%s%s", pool,
@@ -436,7 +436,7 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {
         pl_watch_free(&sup->watches, watch);
-        refusal(sup, &submit, error);
+        pl_request_refusal(sup, submit.pool, req->type, req->deadline_ms, error);
         return false;
     }
     if (!req->dry_run)

@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "supervisor/act.h"
 #include "supervisor/adopt.h"
+#include "supervisor/dead.h"
 #include "util/entropy.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -64,8 +65,12 @@ keep(void *user, uint64_t location, const struct pl_record_view *record)
 {
     struct pl_supervisor *sup = user;
     struct pl_job_view view;
+    if (pl_dead_letters_keeps(sup->dead_letters, location, &record->head))
+        return true;
     if (record->head.type == PL_RECORD_FINISH)
         return pl_outcome_store_owns(sup->outcomes, &record->head.job, location);
+    if (record->head.type == PL_RECORD_ACK)
+        return false;
     const struct pl_stranded *stranded = find_stranded(sup, &record->head.job);
     if (stranded != NULL)
         return record->head.type != PL_RECORD_SUBMIT || stranded->location == location;
@@ -79,6 +84,7 @@ moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
 {
     struct pl_supervisor *sup = user;
     struct pl_job_view view;
+    pl_dead_letters_moved(sup->dead_letters, head, from, to);
     if (head->type == PL_RECORD_FINISH)
         pl_outcome_store_moved(sup->outcomes, &head->job, from, to);
     if (head->type != PL_RECORD_SUBMIT)
@@ -92,18 +98,12 @@ moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
 
 /* ---- jobs ---- */
 
-static bool
-fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
-             const struct pl_job_spec *spec, struct pl_restore *restore)
+void
+pl_spec_of_record(struct pl_supervisor *sup, uint32_t pool, const struct pl_job_spec *spec,
+                  struct pl_spec *to)
 {
-    memset(restore, 0, sizeof(*restore));
-    struct pl_spec *to = &restore->spec;
-    to->id = job->id;
-    to->pool = pl_core_pool_find(&sup->core, spec->pool);
-    if (to->pool == PL_INDEX_NONE)
-        return false;
-    to->lane =
-        spec->lane.len > 0 ? pl_core_lane_find(&sup->core, to->pool, spec->lane) : PL_INDEX_NONE;
+    to->pool = pool;
+    to->lane = spec->lane.len > 0 ? pl_core_lane_find(&sup->core, pool, spec->lane) : PL_INDEX_NONE;
     to->type = spec->type;
     to->tenant = spec->key.tenant;
     to->uid = spec->uid;
@@ -114,14 +114,12 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     to->timeout = spec->timeout_ns;
     to->deadline = spec->deadline_boot_ns;
     to->run_at = spec->run_at_boot_ns;
-    to->body = job->submit_location;
-    unsigned flags = job->state == PL_JOB_HELD ? PL_SPEC_HELD : 0;
-    flags |= (spec->flags & PL_SUBMIT_AT_MOST_ONCE) != 0 ? PL_SPEC_AT_MOST_ONCE : 0;
+    unsigned flags = (spec->flags & PL_SUBMIT_AT_MOST_ONCE) != 0 ? PL_SPEC_AT_MOST_ONCE : 0;
     flags |= (spec->flags & PL_SUBMIT_PREEMPTIBLE) != 0 ? PL_SPEC_PREEMPTIBLE : 0;
     to->flags = (uint16_t)flags;
     to->has_cost = spec->cost_count > 0 ? PL_HAS_COST : PL_HAS_NO_COST;
     for (uint32_t i = 0; i < spec->cost_count && i < PL_COST_ENTRIES_MAX; i++) {
-        uint32_t kind = pl_core_kind_find(&sup->core, to->pool, spec->cost[i].kind);
+        uint32_t kind = pl_core_kind_find(&sup->core, pool, spec->cost[i].kind);
         if (kind == PL_INDEX_NONE)
             kind = 0; /* an empty kind, or one that the pool no longer has */
         to->cost.entry[to->cost.entry_count++] =
@@ -129,6 +127,21 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
                                    .count = (uint16_t)spec->cost[i].count,
                                    .units = spec->cost[i].units};
     }
+}
+
+static bool
+fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+             const struct pl_job_spec *spec, struct pl_restore *restore)
+{
+    memset(restore, 0, sizeof(*restore));
+    uint32_t pool = pl_core_pool_find(&sup->core, spec->pool);
+    if (pool == PL_INDEX_NONE)
+        return false;
+    pl_spec_of_record(sup, pool, spec, &restore->spec);
+    restore->spec.id = job->id;
+    restore->spec.body = job->submit_location;
+    if (job->state == PL_JOB_HELD)
+        restore->spec.flags |= PL_SPEC_HELD;
     restore->seq = job->submit_lsn;
     restore->attempt = job->attempts;
     restore->crashes = job->crashes > UINT8_MAX ? UINT8_MAX : (uint8_t)job->crashes;
@@ -263,6 +276,17 @@ pl_restore_outcome(struct pl_supervisor *sup, uint64_t location)
 }
 
 static int
+restore_ended(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+{
+    int rc = 0;
+    if (!job->acknowledged)
+        rc = pl_restore_outcome(sup, job->finish_location);
+    if (rc >= 0 && job->dead_letter)
+        rc = pl_dead_letters_add(sup->dead_letters, job->submit_location, job->finish_location);
+    return rc;
+}
+
+static int
 restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
 {
     /* Outcomes first, in their order: what the jobs that come back may end as stands behind them.
@@ -272,7 +296,7 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
     for (size_t i = 0; i < recovery->count; i++) {
         if (recovery->jobs[i].finish_location == 0)
             continue;
-        int rc = pl_restore_outcome(sup, recovery->jobs[i].finish_location);
+        int rc = restore_ended(sup, &recovery->jobs[i]);
         if (rc < 0)
             return rc;
     }
@@ -344,15 +368,26 @@ fill_log_config(struct pl_supervisor *sup, struct pl_memlog_config *config)
            strlen(sup->instance) < 16 ? strlen(sup->instance) : 16);
 }
 
+/* An outcome leaves; its FINISH is that of a dead letter too. */
+static bool
+finish_stays(void *user, const struct pl_outcome_entry *entry)
+{
+    struct pl_supervisor *sup = user;
+    struct pl_dead_letter letter;
+    return pl_dead_letters_get(sup->dead_letters, &entry->job, &letter) == 0 &&
+           letter.finish == entry->location;
+}
+
 static int
 open_outcomes(struct pl_supervisor *sup)
 {
+    int rc;
     struct pl_outcome_limits limits;
     fill_limits(sup->config, &limits);
-    int rc = pl_repeats_new(&sup->repeats);
-    if (rc < 0)
-        return rc;
-    return pl_outcome_store_new(sup->log, &limits, NULL, NULL, &sup->outcomes);
+    rc = pl_repeats_new(&sup->repeats);
+    if (rc == 0)
+        rc = pl_outcome_store_new(sup->log, &limits, finish_stays, sup, &sup->outcomes);
+    return rc == 0 ? pl_dead_open(sup) : rc;
 }
 
 /* From the chunks that the guard kept, or with nothing. */

@@ -16,6 +16,11 @@ int pl_restore(struct pl_supervisor *sup);
 /* An outcome, its FINISH in the log, into the index. Return: as pl_outcome_store_put(). */
 int pl_restore_outcome(struct pl_supervisor *sup, uint64_t location);
 
+/* What the core is told of a job, out of its record; all but its id, its body and whether it is
+ * held. @to is zeroed. */
+void pl_spec_of_record(struct pl_supervisor *sup, uint32_t pool, const struct pl_job_spec *spec,
+                       struct pl_spec *to);
+
 /* A job that lives, its SUBMIT in the log, into the core. Return: whether it is there now. */
 bool pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *job);
 

@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "supervisor/act.h"
+#include "supervisor/dead.h"
 #include "supervisor/link.h"
 #include "supervisor/restore.h"
 #include "util/clock.h"
@@ -22,7 +23,7 @@
 #define LOOK_AGAIN   (200 * PL_NS_PER_MS)
 
 struct taken {
-    uint64_t jobs, outcomes;
+    uint64_t jobs, outcomes, dead_letters;
 };
 
 /* Waits for the store or the guard to say something. Return: 0 or negative errno. */
@@ -198,6 +199,46 @@ take_job(struct pl_supervisor *sup, const struct pl_storelink_job *from,
     return 0;
 }
 
+/* The outcome was acknowledged, and must not come back with the next recovery of this log. */
+static int
+append_ack(struct pl_supervisor *sup, const struct pl_uuid *job)
+{
+    struct pl_record head = {
+        .type = PL_RECORD_ACK, .job = *job, .boot_ns = sup->now_boot, .wall_ms = sup->now_wall};
+    uint64_t location;
+    return pl_memlog_append(sup->log, &head, NULL, 0, &location);
+}
+
+/* The FINISH is in the log already when the outcome is kept too. */
+static int
+take_dead(struct pl_supervisor *sup, const struct pl_record_view *submit,
+          const struct pl_record_view *finish, struct taken *taken)
+{
+    static struct pl_job_spec spec;
+    struct pl_dead_letter known;
+    struct pl_outcome_entry ended;
+    uint64_t submit_at, finish_at;
+    if (pl_dead_letters_get(sup->dead_letters, &submit->head.job, &known) == 0)
+        return 0;
+    if (pl_job_spec_decode(submit->body, &spec) != 0)
+        return -EBADMSG;
+    bool kept = pl_outcome_store_get(sup->outcomes, &submit->head.job, &ended) == 0;
+    if (kept && ended.lsn != finish->head.lsn)
+        return -EPROTO;
+    finish_at = kept ? ended.location : 0;
+    int rc = 0;
+    if (!kept)
+        rc = pl_memlog_append_restored(sup->log, &finish->head, &finish->body, 1, &finish_at);
+    if (rc == 0)
+        rc = append_submit(sup, submit, &spec, &submit_at);
+    if (rc == 0 && !kept)
+        rc = append_ack(sup, &submit->head.job);
+    if (rc == 0)
+        rc = pl_dead_letters_add(sup->dead_letters, submit_at, finish_at);
+    taken->dead_letters += rc == 0;
+    return rc;
+}
+
 static int
 take_answer(struct pl_supervisor *sup, const struct pl_ring_record *record, struct taken *taken)
 {
@@ -214,6 +255,13 @@ take_answer(struct pl_supervisor *sup, const struct pl_ring_record *record, stru
     struct pl_record_view view;
     if (pl_record_open(at, max, sup->store.seed, &view) != 0)
         return -EPROTO;
+    if (record->meta.kind == PL_STORELINK_DEAD) {
+        struct pl_record_view finish;
+        if (pl_record_open(at + view.bytes, max - view.bytes, sup->store.seed, &finish) != 0 ||
+            view.head.type != PL_RECORD_SUBMIT || finish.head.type != PL_RECORD_FINISH)
+            return -EPROTO;
+        return take_dead(sup, &view, &finish, taken);
+    }
     if (record->meta.kind == PL_STORELINK_OUTCOME && view.head.type == PL_RECORD_FINISH) {
         taken->outcomes++;
         return take_outcome(sup, &view);
@@ -251,6 +299,6 @@ pl_restore_store_take(struct pl_supervisor *sup)
             break;
     }
     pl_log(PL_LOG_INFO, "jobs came back from the store", PL_F_UINT("jobs", taken.jobs),
-           PL_F_UINT("outcomes", taken.outcomes));
+           PL_F_UINT("outcomes", taken.outcomes), PL_F_UINT("dead_letters", taken.dead_letters));
     return 0;
 }

@@ -17,6 +17,7 @@
 #include "shm/map.h"
 #include "shm/state.h"
 #include "supervisor/guard_client.h"
+#include "supervisor/log/dead_letters.h"
 #include "supervisor/log/memlog.h"
 #include "supervisor/log/outcome_store.h"
 #include "supervisor/repeat.h"
@@ -56,6 +57,10 @@ struct pl_pool {
 };
 
 #define PL_DRAINS_MAX 16u
+
+/* Pages of the state segment; the core's own bounds. */
+#define PL_SUP_POOLS_MAX 64u
+#define PL_SUP_LANES_MAX 256u
 
 /* Somebody waits for pools to become empty. */
 struct pl_drain {
@@ -131,6 +136,9 @@ struct pl_supervisor {
     bool log_damage_told;
     struct pl_outcome_store *outcomes;
     struct pl_repeats *repeats;
+    struct pl_dead_letters *dead_letters;
+    uint64_t dead_in_pool[PL_SUP_POOLS_MAX]; /* this epoch's, by the core's index */
+    uint64_t dead_in_lane[PL_SUP_LANES_MAX];
     struct pl_store_client store; /* durable pools */
 
     /* Sessions. */
