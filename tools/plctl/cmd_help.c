@@ -139,7 +139,8 @@ complete_bash(FILE *to)
                 "    elif [[ -z $cmd ]]; then\n        words=\"");
     print_words(NULL, to);
     fprintf(to, "\"\n    elif [[ -z $sub ]]; then\n        case $cmd in\n");
-    static const char *const groups[] = {"job", "pool", "lane", "workers", "mailbox", "db", "executor"};
+    static const char *const groups[] = {"job",     "pool", "lane", "workers",
+                                         "mailbox", "dlq",  "db",   "executor"};
     for (size_t i = 0; i < PL_ARRAY_LEN(groups); i++) {
         fprintf(to, "        %s) words=\"", groups[i]);
         print_words(groups[i], to);

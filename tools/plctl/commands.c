@@ -132,6 +132,19 @@ static const struct pl_option mailbox_options[] = {
     VALUE('c', "config", "FILE", "the configuration whose state directory it is"), END
 static const struct pl_option db_options[] = { STORE_OPTIONS };
 
+#define DLQ_FILTER \
+    VALUE('p', "pool", "NAME", "of this pool"), \
+    VALUE('l', "lane", "NAME", "of this lane"), \
+    VALUE('t', "type", "GLOB", "of such a type"), \
+    VALUE('n', "limit", "N", "at most so many, the oldest")
+static const struct pl_option dlq_ls_options[] = {
+    DLQ_FILTER, END };
+static const struct pl_option dlq_show_options[] = {
+    FLAG(0, "payload", "write the payload alone, as it is"), END };
+static const struct pl_option dlq_change_options[] = {
+    FLAG('a', "all", "all that match, instead of ids"), DLQ_FILTER,
+    FLAG(0, "dry-run", "count, change nothing"), END };
+
 static const char *const start_examples[] = {
     "plctl start pools.yaml", "in the foreground, until Ctrl-C",
     "plctl start -d pools.yaml", "in the background; returns when jobs are taken", NULL };
@@ -163,6 +176,9 @@ static const char *const scale_examples[] = {
     "plctl workers scale build/sh 8", "eight processes in group sh of pool build", NULL };
 static const char *const events_examples[] = {
     "plctl events -f -t 'queue.command.*'", "everything that happens to jobs", NULL };
+static const char *const dlq_retry_examples[] = {
+    "plctl dlq retry 0198f3c1-7c1e", "again, in the pool and lane it came from",
+    "plctl dlq retry --all -p gpu -t 'render*'", "all of a kind", NULL };
 static const char *const config_examples[] = {
     "plctl config check pools.yaml", "all mistakes, with line, column and hint",
     "plctl config schema", "the JSON Schema, for your editor", NULL };
@@ -223,6 +239,10 @@ const struct pl_command plctl_commands[] = {
     { "mailbox ls", NULL, "", "outcomes that wait to be fetched", NULL, mailbox_options, NULL, 0, 0, false, false, plctl_cmd_mailbox_ls },
     { "mailbox fetch", NULL, "", "the same, with their results", NULL, mailbox_options, NULL, 0, 0, false, false, plctl_cmd_mailbox_fetch },
     { "mailbox ack", NULL, "ID...", "outcomes that may be forgotten", NULL, NULL, NULL, 1, PL_ARGS_MANY, false, false, plctl_cmd_mailbox_ack },
+    { "dlq ls", NULL, "", "jobs that ended badly and are kept (dead letters)", NULL, dlq_ls_options, NULL, 0, 0, false, false, plctl_cmd_dlq_ls },
+    { "dlq show", NULL, "ID", "all about one: attempts, error, signal, last log lines", NULL, dlq_show_options, NULL, 1, 1, false, false, plctl_cmd_dlq_show },
+    { "dlq retry", NULL, "[ID...]", "run dead letters again", "A job runs again under its id, where it came from, with all its attempts anew.", dlq_change_options, dlq_retry_examples, 0, PL_ARGS_MANY, false, false, plctl_cmd_dlq_retry },
+    { "dlq rm", NULL, "[ID...]", "forget dead letters; their outcomes stay", NULL, dlq_change_options, NULL, 0, PL_ARGS_MANY, false, false, plctl_cmd_dlq_rm },
     { "config", NULL, "check|print|schema|convert|diff [FILE...]", "check and show configurations", NULL, NULL, config_examples, 1, PL_ARGS_MANY, true, false, plctl_cmd_config },
     { "db stat", NULL, "", "what the store of durable pools holds", NULL, db_options, db_stat_examples, 0, 0, false, false, plctl_cmd_db_stat },
     { "db check", NULL, "[DIR]", "whether every row and record of a store or backup is whole", "The instance must be stopped. Exit 1 when something is damaged.", db_options, db_check_examples, 0, 1, false, false, plctl_cmd_db_check },

@@ -130,6 +130,7 @@ pl_command_fn plctl_cmd_lane_ls, plctl_cmd_lane_set, plctl_cmd_lane_pause, plctl
 pl_command_fn plctl_cmd_workers_ls, plctl_cmd_workers_restart, plctl_cmd_workers_scale;
 pl_command_fn plctl_cmd_events, plctl_cmd_mailbox_ls, plctl_cmd_mailbox_fetch,
     plctl_cmd_mailbox_ack;
+pl_command_fn plctl_cmd_dlq_ls, plctl_cmd_dlq_show, plctl_cmd_dlq_retry, plctl_cmd_dlq_rm;
 pl_command_fn plctl_cmd_config, plctl_cmd_executor_ls, plctl_cmd_executor_info,
     plctl_cmd_executor_check, plctl_cmd_doctor;
 pl_command_fn plctl_cmd_db_stat, plctl_cmd_db_check, plctl_cmd_db_backup, plctl_cmd_db_compact,
