@@ -3,8 +3,10 @@
 import json
 import os
 import pathlib
+import random
 import signal
 import subprocess
+import threading
 
 import lib
 
@@ -236,6 +238,35 @@ class Dlq(lib.Test):
         self.assertEqual(self.ids(), [])
         for each in (other, acked, job):
             self.succeeds(each)
+
+    def test_retries_under_fire_are_not_lost_and_not_doubled(self):
+        seed = int(os.environ.get('PL_TEST_SEED', str(random.randrange(1 << 32))))
+        print(f'seed {seed}', flush=True)
+        rng = random.Random(seed)
+        jobs = []
+        for number in range(16):
+            mine = self.instance.dir / f'runs.{number}'
+            jobs.append(self.submit(('soft', 'hard')[number % 2],
+                                    f'test -e {self.cured} && echo well >> {mine} && echo cured'
+                                    f' && exit 0; echo ill >> {mine}; exit 1'))
+        for job in jobs:
+            self.plctl('wait', job, code=10)
+        self.assertEqual(sorted(self.ids()), sorted(jobs))
+        self.cured.touch()
+        for job in jobs[:8]:
+            retry = self.instance.popen('dlq', 'retry', job)
+            threading.Event().wait(rng.random() * 0.02)  # at any instant of it
+            self.kill_supervisor()
+            retry.communicate(timeout=lib.LIMIT)
+        retry = self.instance.popen('dlq', 'retry', '--all')
+        threading.Event().wait(rng.random() * 0.02)
+        self.kill_supervisor()
+        retry.communicate(timeout=lib.LIMIT)
+        self.plctl('dlq', 'retry', '--all')
+        for number, job in enumerate(jobs):
+            self.succeeds(job)
+            self.assertEqual((self.instance.dir / f'runs.{number}').read_text(), 'ill\nwell\n')
+        self.assertEqual(self.ids(), [])
 
     def test_an_interrupted_job_may_run_again(self):
         started = self.instance.dir / 'started'

@@ -58,6 +58,27 @@ class Users(lib.Test):
         self.assertEqual(listed.code, 0, listed)
         self.assertEqual(listed.json(), [])
 
+    def test_dead_letters_are_their_owners(self):
+        mine = self.instance.run_detached('sh', '-c', 'exit 1')
+        self.instance.plctl('wait', mine, code=10)
+        theirs = self.other('run', '-p', 'theirs', '-n', '--detach', '--id-only', '--', '/bin/sh',
+                            '-c', 'exit 1').out.strip()
+        self.instance.plctl('wait', theirs, code=10)
+        for command in ('show', 'retry', 'rm'):
+            self.assertEqual(self.other('dlq', command, mine).code, 4, command)
+        self.assertEqual([letter['id'] for letter in self.other('dlq', 'ls', '--json').json()],
+                         [theirs])
+        done = self.other('--json', 'dlq', 'retry', '--all')
+        self.assertEqual((done.code, done.json()['changed']), (0, 1), done)
+        self.instance.plctl('wait', theirs, code=10)
+        self.assertEqual(len(self.instance.plctl('dlq', 'ls', '--json', code=0).json()), 2)
+        # Run again by an administrator it is still its owner's.
+        self.instance.plctl('dlq', 'retry', theirs, code=0)
+        self.instance.plctl('wait', theirs, code=10)
+        self.assertEqual(self.other('--json', 'dlq', 'rm', '--all').json()['changed'], 1)
+        self.assertEqual([letter['id'] for letter in
+                          self.instance.plctl('dlq', 'ls', '--json', code=0).json()], [mine])
+
     def test_own_jobs_work(self):
         result = self.other('submit', 'echo', '-p', 'quick', '-d', 'x', '--wait')
         self.assertEqual((result.code, result.out), (0, 'x'), result)
