@@ -87,6 +87,8 @@ job_wants_stream(const struct pl_exec_job *job)
 static int
 job_stopped(const struct pl_exec_job *job)
 {
+    if (pl_is_orphan(job->host))
+        return PL_EXEC_STOP_SHUTDOWN;
     return (int)pl_channel_stopped(&job->host->channel, job->slot, job->generation);
 }
 

@@ -247,7 +247,8 @@ finish_code(int result)
 static bool
 end_if_stopped(struct pl_exec_job *job)
 {
-    if (pl_channel_stopped(&job->host->channel, job->slot, job->generation) == PL_STOP_NONE)
+    if (!pl_is_orphan(job->host) &&
+        pl_channel_stopped(&job->host->channel, job->slot, job->generation) == PL_STOP_NONE)
         return false;
     (void)pl_job_finish(job, PL_FINISH_CANCELLED, "stopped before it began", NULL, NULL, 0, false);
     return true;
@@ -336,6 +337,26 @@ release_cancelled(struct pl_exec_host *host)
         free_job(&done);
 }
 
+static void
+cancel(struct pl_exec_host *host, struct pl_exec_job *job, uint32_t generation,
+       enum pl_exec_stop reason, enum pl_exec_level level)
+{
+    if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, cancel))
+        return;
+    pthread_mutex_lock(&host->lock);
+    if (!job->live || job->finishing || job->queued || job->generation != generation) {
+        pthread_mutex_unlock(&host->lock);
+        return;
+    }
+    host->cancelling = job;
+    host->cancelling_generation = generation;
+    pthread_mutex_unlock(&host->lock);
+    pl_words_job(job);
+    host->plugin->cancel(host->instance, job, reason, level);
+    pl_words_job(NULL);
+    release_cancelled(host);
+}
+
 void
 pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
 {
@@ -343,22 +364,18 @@ pl_job_stop(struct pl_exec_host *host, const struct pl_ring_record *record)
     if (record->body_bytes < sizeof(stop) || record->meta.slot >= host->channel.params.slot_count)
         return;
     memcpy(&stop, record->body, sizeof(stop));
-    struct pl_exec_job *job = &host->jobs[record->meta.slot];
-    if (!PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, cancel))
-        return;
-    pthread_mutex_lock(&host->lock);
-    if (!job->live || job->finishing || job->queued || job->generation != record->meta.generation) {
-        pthread_mutex_unlock(&host->lock);
-        return;
-    }
-    host->cancelling = job;
-    host->cancelling_generation = job->generation;
-    pthread_mutex_unlock(&host->lock);
-    pl_words_job(job);
-    host->plugin->cancel(host->instance, job, (enum pl_exec_stop)stop.reason,
-                         stop.level == PL_STOP_ASK ? PL_EXEC_LEVEL_ASK : PL_EXEC_LEVEL_TERM);
-    pl_words_job(NULL);
-    release_cancelled(host);
+    cancel(host, &host->jobs[record->meta.slot], record->meta.generation,
+           (enum pl_exec_stop)stop.reason,
+           stop.level == PL_STOP_ASK ? PL_EXEC_LEVEL_ASK : PL_EXEC_LEVEL_TERM);
+}
+
+void
+pl_jobs_abandon(struct pl_exec_host *host)
+{
+    /* Generations are this thread's own to write. */
+    for (uint32_t slot = 0; slot < host->channel.params.slot_count; slot++)
+        cancel(host, &host->jobs[slot], host->jobs[slot].generation, PL_EXEC_STOP_SHUTDOWN,
+               PL_EXEC_LEVEL_ASK);
 }
 
 /* ---- the end ---- */

@@ -1,7 +1,8 @@
 /*
  * pl-worker: attach the channel, open the plugin, take jobs.
  *
- * Exit status: 0 drained or told to end; 65 the plugin cannot be used; 70 the channel cannot.
+ * Exit status: 0 drained or told to end, or the guard is gone; 65 the plugin cannot be used; 70 the
+ * channel cannot.
  */
 #include "worker/worker.h"
 
@@ -27,7 +28,7 @@
 #define BEAT_EVERY PL_NS_PER_S
 #define BATCH_MAX  256
 
-enum { TOKEN_BELL, TOKEN_GUARD };
+enum { TOKEN_BELL };
 
 static volatile sig_atomic_t told_to_drain;
 
@@ -77,6 +78,16 @@ setting(const char *name, const char *otherwise)
     return value != NULL && value[0] != '\0' ? value : otherwise;
 }
 
+/* Not exit(): a plugin's handlers may never return. Without a guard nobody else ends what the
+ * plugin started. */
+static _Noreturn void
+leave(const struct pl_exec_host *host, int status)
+{
+    if (pl_is_orphan(host))
+        pl_orphan_end();
+    _exit(status);
+}
+
 static _Noreturn void
 refuse(struct pl_exec_host *host, bool permanent, const char *text)
 {
@@ -89,7 +100,7 @@ refuse(struct pl_exec_host *host, bool permanent, const char *text)
     struct pl_ring_part parts[2] = {{&head, sizeof(head)},
                                     {words.text, (uint32_t)strlen(words.text)}};
     pl_report(host, &meta, parts, 2, true);
-    _exit(PL_EXIT_PLUGIN); /* not exit(): a plugin's handlers may never return */
+    leave(host, PL_EXIT_PLUGIN);
 }
 
 static void
@@ -178,10 +189,8 @@ static int
 watch_channel(struct pl_exec_host *host)
 {
     struct epoll_event bell = {.events = EPOLLIN, .data.u64 = TOKEN_BELL};
-    struct epoll_event guard = {.events = EPOLLIN | EPOLLRDHUP, .data.u64 = TOKEN_GUARD};
     host->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (host->epoll < 0 || epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_BELL_W, &bell) < 0 ||
-        epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_GUARD, &guard) < 0)
+    if (host->epoll < 0 || epoll_ctl(host->epoll, EPOLL_CTL_ADD, PL_WORKER_FD_BELL_W, &bell) < 0)
         return -errno;
     for (uint32_t i = 0; i < PL_WATCHES_MAX; i++)
         host->watches[i].fd = -1;
@@ -256,7 +265,8 @@ handle(struct pl_exec_host *host, const struct pl_ring_record *record)
     switch ((enum pl_s2w_kind)record->meta.kind) {
     case PL_S2W_DISPATCH:
         if (pl_job_take(host, record) < 0)
-            _exit(PL_EXIT_CHANNEL); /* the supervisor sends nonsense: die, the guard says so */
+            leave(host,
+                  PL_EXIT_CHANNEL); /* the supervisor sends nonsense: die, the guard says so */
         give(host, &host->jobs[record->meta.slot]);
         return;
     case PL_S2W_STOP:
@@ -290,7 +300,7 @@ take_records(struct pl_exec_host *host)
     }
     run_batch(host);
     if (rc != PL_RING_OK && rc != PL_RING_E_EMPTY)
-        _exit(PL_EXIT_CHANNEL);
+        leave(host, PL_EXIT_CHANNEL);
     if (taken > 0)
         pl_ring_release(&host->channel.in);
     pl_report_publish(host);
@@ -340,10 +350,6 @@ handle_ready(struct pl_exec_host *host, const struct epoll_event *event)
     if (event->data.u64 == TOKEN_BELL) {
         (void)pl_bell_clear(PL_WORKER_FD_BELL_W);
         pl_report_room_came(host);
-    } else if (event->data.u64 == TOKEN_GUARD) {
-        /* Nobody will reap or replace us: finish what runs and go. */
-        (void)epoll_ctl(host->epoll, EPOLL_CTL_DEL, PL_WORKER_FD_GUARD, NULL);
-        set_flag(&host->draining);
     } else {
         struct pl_watch watch = host->watches[event->data.u64 - 16];
         uint32_t events = 0;
@@ -401,6 +407,10 @@ run(struct pl_exec_host *host)
     int64_t active_at = pl_clock_mono();
     while (!is_set(&host->exiting) && !drained(host)) {
         bool any = take_records(host);
+        if (pl_is_orphan(host) && !host->abandoned) {
+            host->abandoned = true;
+            pl_jobs_abandon(host);
+        }
         int64_t now = pl_clock_mono();
         any = run_timers(host, now) || any;
         pl_beat(host, now);
@@ -430,6 +440,8 @@ finish(struct pl_exec_host *host)
         idle = pl_threads_stop(host);
     if (idle && PL_EXEC_HAS(host->plugin, struct pl_exec_plugin, close))
         host->plugin->close(host->instance);
+    if (pl_is_orphan(host))
+        pl_orphan_end();
     pl_report_publish(host);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_ENDED);
     struct pl_ring_meta meta = {.kind = PL_W2S_DRAINED, .slot = PL_SLOT_NONE};
@@ -472,6 +484,8 @@ main(void)
     char wrong[512];
     if (!pl_confine(&host, wrong, sizeof(wrong)))
         refuse(&host, true, wrong);
+    if (pl_orphan_watch(&host) < 0)
+        refuse(&host, false, "the thread that watches the guard cannot be started");
     open_plugin(&host);
     if (!host.on_channel_thread && pl_threads_start(&host) < 0)
         refuse(&host, false, "executor threads cannot be started");

@@ -41,6 +41,10 @@ static void
 publish_locked(struct pl_exec_host *host)
 {
     host->unpublished = false;
+    if (pl_is_orphan(host)) {
+        host->unmarked_count = 0;
+        return;
+    }
     bool ring = pl_channel_publish(&host->channel);
     for (uint32_t i = 0; i < host->unmarked_count; i++)
         mark_finished(host, &host->jobs[host->unmarked[i]]);
@@ -131,6 +135,8 @@ static int
 add_locked(struct pl_exec_host *host, const struct pl_ring_meta *meta,
            const struct pl_ring_part *parts, uint32_t part_count)
 {
+    if (pl_is_orphan(host))
+        return PL_RING_OK;
     int rc = pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
     if (rc != PL_RING_E_FULL)
         return rc;
@@ -171,7 +177,8 @@ pl_report_try(struct pl_exec_host *host, const struct pl_ring_meta *meta,
               const struct pl_ring_part *parts, uint32_t part_count, bool publish)
 {
     pthread_mutex_lock(&host->lock);
-    int rc = pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
+    int rc = pl_is_orphan(host) ? PL_RING_OK
+                                : pl_ring_add_parts(&host->channel.out, meta, parts, part_count);
     if (rc == PL_RING_OK && !publish)
         host->unpublished = true;
     else

@@ -58,13 +58,8 @@ pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job)
 }
 
 int
-pl_threads_start(struct pl_exec_host *host)
+pl_thread_start(struct pl_exec_host *host, void *(*start)(void *host), pthread_t *ret_thread)
 {
-    host->queue_end = &host->queue_first;
-    host->thread_count = (host->plugin->flags & PL_EXEC_THREAD_SAFE) != 0 ? host->concurrency : 1;
-    host->threads = calloc(host->thread_count, sizeof(*host->threads));
-    if (host->threads == NULL)
-        return -ENOMEM;
     /* Signals of the process are the channel thread's business. */
     sigset_t all, before;
     sigfillset(&all);
@@ -74,11 +69,21 @@ pl_threads_start(struct pl_exec_host *host)
     sigdelset(&all, SIGILL);
     sigdelset(&all, SIGABRT);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = 0;
-    for (uint32_t i = 0; i < host->thread_count && rc == 0; i++)
-        rc = pthread_create(&host->threads[i], NULL, run, host);
+    int rc = pthread_create(ret_thread, NULL, start, host);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -rc;
+}
+
+int
+pl_threads_start(struct pl_exec_host *host)
+{
+    host->queue_end = &host->queue_first;
+    host->thread_count = (host->plugin->flags & PL_EXEC_THREAD_SAFE) != 0 ? host->concurrency : 1;
+    host->threads = calloc(host->thread_count, sizeof(*host->threads));
+    int rc = host->threads == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; i < host->thread_count && rc == 0; i++)
+        rc = pl_thread_start(host, run, &host->threads[i]);
+    return rc;
 }
 
 bool

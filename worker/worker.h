@@ -96,6 +96,8 @@ struct pl_exec_host {
     bool unpublished; /* channel thread: records wait for the end of the batch */
     /* relaxed: whoever sets one rings the worker's bell or holds the lock of job_count behind it */
     _Atomic bool draining, exiting;
+    _Atomic bool orphaned; /* nothing is reported any more; set under lock, looked at anywhere */
+    bool abandoned;        /* the jobs were told; channel thread */
     bool threads_end;
     struct pl_exec_job *cancelling; /* cancel() has it: what it points to stays; under lock */
     uint32_t cancelling_generation;
@@ -165,8 +167,25 @@ bool pl_job_is_over(const struct pl_exec_job *job);
 int pl_job_finish(struct pl_exec_job *job, enum pl_finish_code code, const char *message,
                   const char *content_type, const void *data, size_t bytes, bool stream);
 
+/* [channel] The guard is gone: asks every job that has begun to stop. */
+void pl_jobs_abandon(struct pl_exec_host *host);
+
+/* ---- orphan.c: the guard is gone ---- */
+
+/* Starts the thread that waits for it. Return: 0 or negative errno. */
+int pl_orphan_watch(struct pl_exec_host *host);
+/* Ends every descendant, then this process; any thread, and a crash handler. */
+_Noreturn void pl_orphan_end(void);
+static inline bool
+pl_is_orphan(const struct pl_exec_host *host)
+{
+    return atomic_load_explicit(&host->orphaned, memory_order_relaxed);
+}
+
 /* ---- threads.c ---- */
 
+/* A thread that gets no signals but those of its own mistakes. */
+int pl_thread_start(struct pl_exec_host *host, void *(*start)(void *host), pthread_t *ret_thread);
 int pl_threads_start(struct pl_exec_host *host);
 void pl_threads_give(struct pl_exec_host *host, struct pl_exec_job *job);
 /* Waits for them, but not for ever. Return: false: some are still inside the plugin. */

@@ -377,7 +377,7 @@ START_TEST(test_progress)
 }
 END_TEST
 
-/* What runs is finished, then the process ends; asked by record, by signal, by the guard's end. */
+/* What runs is finished, then the process ends; asked by record, by signal. */
 START_TEST(test_drain)
 {
     struct pl_ring_record record;
@@ -387,13 +387,40 @@ START_TEST(test_drain)
     fake_until(&fake, PL_W2S_CHUNK, &record);
     if (_i == 0)
         fake_control(&fake, PL_S2W_DRAIN);
-    else if (_i == 1)
-        ck_assert_int_eq(kill(fake.pid, SIGTERM), 0);
     else
-        ck_assert_int_eq(shutdown(fake.guard, SHUT_RDWR), 0);
+        ck_assert_int_eq(kill(fake.pid, SIGTERM), 0);
     fake_stop_job(&fake, 0, PL_STOP_CANCEL, PL_STOP_ASK);
     fake_finished(&fake);
     ck_assert_int_eq(fake.done.head.code, PL_FINISH_CANCELLED);
+    ck_assert_int_eq(fake_wait_exit(&fake), 0);
+    fake_end(&fake);
+}
+END_TEST
+
+/* Without its guard a worker ends at once, whatever its plugin does, and reports nothing more:
+ * nobody may take an outcome that its own end made. */
+START_TEST(test_orphan)
+{
+    static const char *const plugins[] = {"behave_threads", "behave_plain", "behave_async"};
+    static const char *const does[] = {"stopped", "hang"};
+    struct pl_ring_record record;
+    begin(own_plugin(plugins[_i / 2]), 2);
+    fake_meta(&job, "do", does[_i % 2]);
+    fake_dispatch(&fake, 0, &job);
+    fake_until(&fake, PL_W2S_CHUNK, &record);
+    ck_assert_int_eq(shutdown(fake.guard, SHUT_RDWR), 0);
+    ck_assert_int_eq(fake_next(&fake, &record), PL_RING_E_EMPTY);
+    ck_assert_int_eq(fake_wait_exit(&fake), 0);
+    fake_end(&fake);
+}
+END_TEST
+
+START_TEST(test_idle_orphan)
+{
+    struct pl_ring_record record;
+    begin(own_plugin("behave_threads"), 2);
+    ck_assert_int_eq(shutdown(fake.guard, SHUT_RDWR), 0);
+    ck_assert_int_eq(fake_next(&fake, &record), PL_RING_E_EMPTY);
     ck_assert_int_eq(fake_wait_exit(&fake), 0);
     fake_end(&fake);
 }
@@ -483,7 +510,9 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_result_alloc);
     tcase_add_test(tcase, test_failures);
     tcase_add_test(tcase, test_progress);
-    tcase_add_loop_test(tcase, test_drain, 0, 3);
+    tcase_add_loop_test(tcase, test_drain, 0, 2);
+    tcase_add_loop_test(tcase, test_orphan, 0, 6);
+    tcase_add_test(tcase, test_idle_orphan);
     tcase_add_test(tcase, test_exit_while_running);
     tcase_add_test(tcase, test_heartbeat);
     tcase_add_test(tcase, test_confined);
