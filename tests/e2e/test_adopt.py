@@ -313,9 +313,11 @@ class Changed(Base):
         self.let_go('a')
         self.assertEqual(self.result(job).out, 'done\n')
         self.assertEqual(len(self.starts('a')), 1)
-        lib.until('they were replaced', lambda: not before & set(self.workers('sh')) and
-                  len(self.workers('sh')) == 2)
-        for pid in self.workers('sh'):
+        # A worker that is being spawned has no pid yet: it counts once it has.
+        new = lib.until('they were replaced', lambda: (
+            lambda pids: pids if len(pids) == 2 and not (before | {0}) & pids else None)(
+                set(self.workers('sh'))))
+        for pid in new:
             environment = pathlib.Path(f'/proc/{pid}/environ').read_bytes().split(b'\0')
             self.assertIn(b'MARK=new', environment)
 
