@@ -10,8 +10,8 @@
 #define PL_WORKER_FD_BELL_W 5
 #define PL_WORKER_FD_BELL_S 6
 #define PL_WORKER_FD_SOCK   7
-#define PL_WORKER_FD_GUARD                                                                         \
-    8 /* stream socket made by the guard: EOF says that the guard is gone                          \
-       */
+#define PL_WORKER_FD_GUARD  8 /* stream socket: EOF says that the guard is gone */
+#define PL_WORKER_FD_LOCK   9 /* the guard's RUNDIR/lock: held until the last of a run has ended */
+#define PL_WORKER_FD_END    10
 
 #endif

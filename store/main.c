@@ -37,7 +37,9 @@ on_assert(const char *expr, const char *file, int line)
 static int
 attach(struct pl_store *store)
 {
-    int rc = pl_map_open(PL_WORKER_FD_S2W, false, &store->s2t);
+    int rc = pl_fd_bury(PL_WORKER_FD_LOCK);
+    if (rc == 0)
+        rc = pl_map_open(PL_WORKER_FD_S2W, false, &store->s2t);
     if (rc == 0)
         rc = pl_map_open(PL_WORKER_FD_W2S, true, &store->t2s);
     if (rc < 0)

@@ -221,9 +221,11 @@ pl_serve(struct pl_store *store)
             active_at = pl_clock_mono();
         if (round.taken > 0 || (!round.full && spin(store, active_at + SPIN_TIME)))
             continue;
+        if (!alive)
+            return; /* what the disk had no room for was never acknowledged */
         if (round.full)
             (void)pl_log_prepare(store->log);
-        else if (!alive || (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) != 0)
+        else if ((pl_storelink_control(&store->link) & PL_STORELINK_EXIT) != 0)
             return; /* the ring is empty, and nothing more will come */
         pl_time timeout = scarce || round.full ? FULL_WAIT
                           : store->stats_late  ? STATS_PERIOD

@@ -24,6 +24,7 @@
 #include "shm/worker_fds.h"
 
 #define PL_GUARD_FD            3           /* in the supervisor */
+#define PL_GUARD_FD_LOCK       4           /* RUNDIR/lock: as PL_WORKER_FD_LOCK */
 #define PL_GUARD_MESSAGE_BYTES (64 * 1024) /* the longest message */
 #define PL_GUARD_WORKERS_MAX   512         /* worker trees at a time, dying ones included */
 #define PL_GUARD_HELD_MAX      4096        /* descriptors under HOLD */

@@ -33,6 +33,7 @@
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
 #include "util/clock.h"
+#include "util/fd.h"
 #include "util/log.h"
 #include "util/proc.h"
 
@@ -176,7 +177,9 @@ start(struct pl_supervisor *sup, const struct arguments *args)
 {
     struct pl_welcome welcome = {.chunks = NULL};
     sup->welcome = &welcome;
-    int rc = pl_guard_client_new(PL_GUARD_FD, &sup->guard);
+    int rc = pl_fd_bury(PL_GUARD_FD_LOCK);
+    if (rc == 0)
+        rc = pl_guard_client_new(PL_GUARD_FD, &sup->guard);
     if (rc == 0)
         rc = pl_link_welcome(sup, &welcome);
     if (rc < 0)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -23,6 +24,15 @@ pl_fd_close(int fd)
         close(fd);
     errno = keep;
     return -1;
+}
+
+int
+pl_fd_bury(int fd)
+{
+    if (mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0) == MAP_FAILED)
+        return -errno;
+    close(fd);
+    return 0;
 }
 
 int

@@ -18,6 +18,17 @@ int pl_fd_close(int fd);
 int pl_fd_set_cloexec(int fd, bool on);
 int pl_fd_set_nonblock(int fd, bool on);
 
+/**
+ * pl_fd_bury() - keep what @fd has open, without a descriptor
+ *
+ * A mapping that nobody can read keeps the open file, and with it its flock(2), until exec or the
+ * end of the process; a child that was forked keeps it too. Nothing in this process can close or
+ * unlock it by number.
+ *
+ * Return: 0, @fd is closed; else negative errno, and @fd stays.
+ */
+int pl_fd_bury(int fd);
+
 /* Opens /dev/null on each of 0, 1 and 2 that is closed, so that nothing of ours lands there. */
 int pl_fd_guard_stdio(void);
 

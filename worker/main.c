@@ -44,7 +44,9 @@ on_sigterm(int signo)
 static int
 attach(struct pl_exec_host *host)
 {
-    int rc = pl_map_open(PL_WORKER_FD_S2W, false, &host->s2w);
+    int rc = pl_fd_bury(PL_WORKER_FD_LOCK); /* before any code of a plugin */
+    if (rc == 0)
+        rc = pl_map_open(PL_WORKER_FD_S2W, false, &host->s2w);
     if (rc == 0)
         rc = pl_map_open(PL_WORKER_FD_W2S, true, &host->w2s);
     if (rc < 0)

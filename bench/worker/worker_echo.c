@@ -25,7 +25,7 @@
 #include "util/fd.h"
 
 #define PAYLOAD_BYTES 100
-#define CHILD_FDS     6
+#define CHILD_FDS     7
 
 struct bench {
     struct pl_channel channel;
@@ -71,6 +71,7 @@ open_channel(struct bench *bench)
     bench->child[1] = w2s;
     bench->child[4] = body[1];
     bench->child[5] = guard[1];
+    bench->child[6] = open("/dev/zero", O_RDONLY | O_CLOEXEC); /* stands for the lock */
     bench->keep[0] = body[0];
     bench->keep[1] = guard[0];
 }
@@ -92,7 +93,7 @@ start(const struct bench *bench, const char *program, const char *plugin)
         high[i] = fcntl(bench->child[i], F_DUPFD, 64);
     for (int i = 0; i < CHILD_FDS; i++)
         dup2(high[i], PL_WORKER_FD_S2W + i);
-    syscall(SYS_close_range, (unsigned)PL_WORKER_FD_GUARD + 1, ~0u, 0u);
+    syscall(SYS_close_range, (unsigned)PL_WORKER_FD_END, ~0u, 0u);
     execve(program, argv, env);
     _exit(126);
 }

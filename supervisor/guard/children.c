@@ -198,13 +198,14 @@ start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *
                        child->fds[PL_GUARD_SPAWN_BELL_W],
                        child->fds[PL_GUARD_SPAWN_BELL_S],
                        child->fds[PL_GUARD_SPAWN_SOCK_W],
-                       life[1]};
+                       life[1],
+                       g->lock_fd};
     const struct launch launch = {.program = parsed->program,
                                   .directory = parsed->directory,
                                   .argv = parsed->argv,
                                   .env = parsed->env,
                                   .fds = fds,
-                                  .fd_count = PL_WORKER_FD_GUARD + 1,
+                                  .fd_count = PL_WORKER_FD_END,
                                   .files = &g->files,
                                   .rlimits = parsed->rlimits,
                                   .rlimit_count = head->rlimit_count,

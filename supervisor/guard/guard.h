@@ -137,7 +137,11 @@ struct guard {
 /* What epoll hands back: kind in the upper half, an index in the lower. */
 enum watch_kind { WATCH_SIGNALS = 1, WATCH_SUPERVISOR, WATCH_CGROUP };
 
-/* place.c: run directory, lock, socket, files in it. Messages in @err. */
+/* lock.c: RUNDIR/lock, which every process of a run holds. Sets lock_fd; waits for what is left of
+ * the last run. Return: 0; -EWOULDBLOCK: the instance runs; negative errno. Message in @err. */
+int guard_lock_take(struct guard *g, struct pl_error *err);
+
+/* place.c: run directory, socket, files in it. Messages in @err. */
 int guard_place_open(struct guard *g, struct pl_error *err);
 void guard_place_clear(struct guard *g);
 

@@ -1,5 +1,5 @@
 /*
- * The run directory: its lock, the client socket, what says who we are. Whoever holds the lock owns
+ * The run directory: the client socket, what says who we are. Whoever holds the lock (lock.c) owns
  * everything in it, so a socket found there under the lock is a leftover.
  */
 #include "supervisor/guard/guard.h"
@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,41 +20,6 @@
 
 /* For the kernel to let go of a dead process's files: milliseconds, as a rule. */
 #define LEFTOVER_MS 5000
-
-static int
-take_lock(struct guard *g, struct pl_error *err)
-{
-    char text[32] = "?";
-    int fd = openat(g->run_dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-    int r;
-
-    if (fd < 0) {
-        r = -errno;
-        pl_error_set_errno(err, r, "open %s/lock", g->options.run_dir);
-        return r;
-    }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        r = -errno;
-        if (r == -EWOULDBLOCK) {
-            (void)pl_fd_read_text(g->run_dir_fd, "lock", text, sizeof(text));
-            pl_error_set(err, "instance '%s' runs already: process %s holds %s/lock",
-                         g->options.instance, text, g->options.run_dir);
-        } else {
-            pl_error_set_errno(err, r, "lock %s/lock", g->options.run_dir);
-        }
-        close(fd);
-        return r;
-    }
-    snprintf(text, sizeof(text), "%d\n", (int)g->self);
-    if (ftruncate(fd, 0) < 0 || pl_fd_write_all(fd, text, strlen(text)) < 0) {
-        r = -EIO;
-        pl_error_set(err, "write %s/lock", g->options.run_dir);
-        close(fd);
-        return r;
-    }
-    g->lock_fd = fd;
-    return 0;
-}
 
 /* Return: a connection to whoever listens there, or -1. */
 static int
@@ -163,7 +127,7 @@ guard_place_open(struct guard *g, struct pl_error *err)
         pl_error_set_errno(err, r, "open %s", g->options.run_dir);
         return r;
     }
-    r = take_lock(g, err);
+    r = guard_lock_take(g, err);
     if (r < 0)
         return r;
     (void)unlinkat(g->run_dir_fd, "state", 0); /* of a guard that is dead */
@@ -182,6 +146,6 @@ guard_place_clear(struct guard *g)
     (void)unlinkat(g->run_dir_fd, "state", 0);
     (void)unlinkat(g->run_dir_fd, "instance", 0);
     (void)unlinkat(g->run_dir_fd, "guard.pid", 0);
-    g->lock_fd =
-        pl_fd_close(g->lock_fd); /* the file stays: removing it would race with the next guard */
+    /* the file stays: removing it would race with the next guard */
+    g->lock_fd = pl_fd_close(g->lock_fd);
 }

@@ -55,13 +55,13 @@ guard_super_start(struct guard *g)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
         return -errno;
     build_arguments(g, argv);
-    const int fds[] = {g->null_fd, STDERR_FILENO, STDERR_FILENO, pair[1]};
+    const int fds[] = {g->null_fd, STDERR_FILENO, STDERR_FILENO, pair[1], g->lock_fd};
     const struct launch launch = {.program = g->supervisor_path,
                                   .directory = ".",
                                   .argv = argv,
                                   .env = environ,
                                   .fds = fds,
-                                  .fd_count = PL_GUARD_FD + 1,
+                                  .fd_count = PL_GUARD_FD_LOCK + 1,
                                   .files = &g->files,
                                   .cgroup_dir = -1};
     r = guard_launch(&launch, &g->super.pid, &pidfd);

@@ -21,7 +21,7 @@
 #include "util/entropy.h"
 #include "util/fd.h"
 
-#define CHILD_FDS 6
+#define CHILD_FDS 7
 
 const char *fake_worker_program;
 
@@ -72,6 +72,7 @@ open_channel(struct fake *fake, const struct fake_options *options, int child[CH
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     fake->guard = pair[0];
     child[5] = pair[1];
+    child[6] = open("/dev/zero", O_RDONLY | O_CLOEXEC); /* stands for the lock */
 }
 
 /* In the child: the agreed descriptors and nothing else. */
@@ -85,7 +86,7 @@ become_worker(const int child[CHILD_FDS], char *const env[])
         high[i] = fcntl(child[i], F_DUPFD, 64);
     for (int i = 0; i < CHILD_FDS; i++)
         dup2(high[i], PL_WORKER_FD_S2W + i);
-    syscall(SYS_close_range, (unsigned)PL_WORKER_FD_GUARD + 1, ~0u, 0u);
+    syscall(SYS_close_range, (unsigned)PL_WORKER_FD_END, ~0u, 0u);
     execve(fake_worker_program, argv, env);
     _exit(126);
 }
