@@ -2,11 +2,14 @@
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/types.h"
@@ -218,6 +221,49 @@ START_TEST(descriptors_travel)
 }
 END_TEST
 
+/* A process that locks @path, buries that, closes all it has, and stops; it goes on as cat. */
+static pid_t
+start_holder(const char *path)
+{
+    int input[2];
+    ck_assert_int_eq(pipe(input), 0);
+    pid_t pid = fork();
+    if (pid != 0) {
+        close(input[0]);
+        ck_assert_int_eq(waitpid(pid, NULL, WUNTRACED), pid);
+        return pid; /* our end of the pipe stays open with us: cat waits */
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    dup2(input[0], STDIN_FILENO);
+    if (flock(fd, LOCK_EX) < 0 || pl_fd_bury(fd) < 0 || fcntl(fd, F_GETFD) >= 0)
+        _exit(1);
+    close_range(3, ~0u, 0);
+    raise(SIGSTOP);
+    execlp("cat", "cat", (char *)NULL);
+    _exit(1);
+}
+
+START_TEST(a_buried_file_stays_locked)
+{
+    char path[] = "/tmp/pl-util-XXXXXX";
+    int fd = mkstemp(path);
+    pid_t holder = start_holder(path);
+    ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), -1);
+    ck_assert_int_eq(errno, EWOULDBLOCK);
+    if (_i == 0)
+        kill(holder, SIGKILL);
+    else
+        kill(holder, SIGCONT);
+    ck_assert_int_eq(flock(fd, LOCK_EX), 0); /* comes with its end, or with exec */
+    if (_i == 1)
+        ck_assert_int_eq(kill(holder, SIGKILL), 0);
+    waitpid(holder, NULL, 0);
+    ck_assert_int_eq(pl_fd_bury(-1), -EBADF);
+    close(fd);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(processes)
 {
     struct pl_proc_stat stat;
@@ -373,6 +419,7 @@ main(void)
     tcase_add_test(tests, near_misses);
     tcase_add_test(tests, buffer_moves_and_grows);
     tcase_add_test(tests, descriptors_travel);
+    tcase_add_loop_test(tests, a_buried_file_stays_locked, 0, 2);
     tcase_add_test(tests, processes);
     tcase_add_test(tests, instance_names);
     tcase_add_test(tests, paths);
