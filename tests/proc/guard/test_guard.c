@@ -58,7 +58,7 @@ enter_cgroup_mount(const char *dir)
 
     snprintf(at, sizeof(at), "%s/cgroup", dir);
     return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mkdir(at, 0700) == 0 && mount("none", at, "cgroup2", 0, NULL) == 0;
+           (mkdir(at, 0700) == 0 || errno == EEXIST) && mount("none", at, "cgroup2", 0, NULL) == 0;
 }
 
 static int guard_stderr = -1; /* where the next guard writes its log; -1: where we do */
