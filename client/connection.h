@@ -96,8 +96,8 @@ int pl_connection_turn(struct pl_client *client, int64_t timeout_ms);
 void pl_connection_forget(struct pl_client *client, void *user);
 
 /* A connection that broke is made again, as the same client, so that what was not answered can be
- * repeated under its number. Only where nobody is called back meanwhile. Return: PL_OK, or why there
- * is none. */
+ * repeated under its number. Only where nobody is called back meanwhile. Return: PL_OK, or why
+ * there is none. */
 int pl_client_reopen(struct pl_client *client);
 
 /* The connection is over; every request and listener hears of it. */

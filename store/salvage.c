@@ -26,7 +26,7 @@ struct salvage {
     uint64_t bytes;
     bool tables_are_bad; /* pages of tables could not be read: rows may lie loose */
     bool is_loose;
-    bool is_disordered; /* a page does not fit where it is */
+    bool is_disordered;              /* a page does not fit where it is */
     enum { ALL, YOUNG, OLD } wanted; /* by the lsn of its SUBMIT: behind @since, or not */
     uint64_t since;
     bool has_position; /* the state is known, another one does not count */
