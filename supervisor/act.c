@@ -44,6 +44,22 @@ append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, unsi
     return location;
 }
 
+int
+pl_log_admit(struct pl_supervisor *sup, bool durable, uint64_t body_bytes,
+             struct pl_rpc_error *error)
+{
+    if (pl_memlog_takes(sup->log, body_bytes))
+        return durable ? pl_store_admit(sup, pl_record_bytes(body_bytes), error) : PL_OK;
+    struct pl_memlog_stats log;
+    pl_memlog_get_stats(sup->log, &log);
+    pl_rpc_error_set(
+        error, PL_E_STORAGE_FULL,
+        "the log is full: %llu of %llu bytes (supervisor.memory_log) are taken by jobs "
+        "and outcomes; nothing was queued",
+        (unsigned long long)log.live_bytes, (unsigned long long)sup->config->memory_log);
+    return PL_E_STORAGE_FULL;
+}
+
 bool
 pl_job_is_durable(struct pl_supervisor *sup, uint64_t location)
 {

@@ -68,6 +68,11 @@ bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_re
 uint64_t pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job,
                      uint64_t submit, uint32_t attempt, const struct pl_job_note *note);
 
+/* Whether the log, and for a durable job the store, takes another SUBMIT with such a body: to be
+ * asked before the core is. Return: PL_OK, or the status with *error set. */
+int pl_log_admit(struct pl_supervisor *sup, bool durable, uint64_t body_bytes,
+                 struct pl_rpc_error *error);
+
 /* Whether the record at @location (SUBMIT or FINISH) is of a durable job. */
 bool pl_job_is_durable(struct pl_supervisor *sup, uint64_t location);
 

@@ -150,7 +150,7 @@ pl_dead_retry(struct pl_supervisor *sup, const struct pl_dead_letter *letter, ui
     /* Says that there was an earlier life; how many attempts is for people. */
     facts.attempts = head.attempt + 1;
     bool durable = facts.was_durable || pool->config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    if (durable && pl_store_admit(sup, pl_record_bytes(len + record.payload.len), error) != PL_OK)
+    if (pl_log_admit(sup, durable, len + record.payload.len, error) != PL_OK)
         return false;
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {

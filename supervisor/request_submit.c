@@ -427,8 +427,7 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     if (!fill_record(sup, &submit, &facts.submit, error))
         return false;
     bool durable = submit.pool->config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    if (durable &&
-        pl_store_admit(sup, pl_record_bytes(facts.submit.len + req->payload.len), error) != PL_OK)
+    if (pl_log_admit(sup, durable, facts.submit.len + req->payload.len, error) != PL_OK)
         return false;
     struct pl_watch *watch = run != NULL ? await(sup, run, &submit.spec.id, error) : NULL;
     if (run != NULL && watch == NULL)

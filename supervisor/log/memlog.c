@@ -195,6 +195,13 @@ parts_len(const struct pl_str *parts, size_t count, uint64_t *ret_len)
     return true;
 }
 
+bool
+pl_memlog_takes(const struct pl_memlog *log, uint64_t body_len)
+{
+    uint64_t bytes = pl_record_bytes(body_len), max = log->config.max_bytes;
+    return max == 0 || (bytes <= max && log->stats.live_bytes <= max - bytes);
+}
+
 int
 pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
                  size_t part_count, uint64_t *ret_location)
@@ -204,8 +211,7 @@ pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const stru
     if (!parts_len(parts, part_count, &body_len))
         return PL_MEMLOG_E_TOO_BIG;
     uint64_t bytes = pl_record_bytes(body_len);
-    if (head->type == PL_RECORD_SUBMIT && log->config.max_bytes != 0 &&
-        (bytes > log->config.max_bytes || log->stats.live_bytes > log->config.max_bytes - bytes))
+    if (head->type == PL_RECORD_SUBMIT && !pl_memlog_takes(log, body_len))
         return PL_MEMLOG_E_FULL;
     struct pl_record record = *head;
     record.lsn = log->stats.next_lsn;

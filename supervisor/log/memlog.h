@@ -162,6 +162,9 @@ int pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *hea
                               const struct pl_str *parts, size_t part_count,
                               uint64_t *ret_location);
 
+/* Whether a SUBMIT with a body of so many bytes stays within max_bytes. */
+bool pl_memlog_takes(const struct pl_memlog *log, uint64_t body_len);
+
 /* Of the record appended last. */
 uint64_t pl_memlog_last_lsn(const struct pl_memlog *log);
 uint64_t pl_memlog_last_location(const struct pl_memlog *log);

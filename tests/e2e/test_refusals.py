@@ -1,5 +1,7 @@
 #!/usr/bin/python3
 """What cannot be accepted: the exit status, a message that names the limit, nothing left behind."""
+import os
+
 import lib
 
 
@@ -39,6 +41,26 @@ class Refusals(lib.Test):
         answer = self.instance.plctl('submit', 'echo', '-p', 'quick', '--json', code=7).json()
         self.assertEqual(answer['error'], 'QUEUE_FULL')
         self.assertEqual(answer['limit_max'], 3)
+
+    def test_full_log(self):
+        other = lib.Instance(lib.CONFIG.replace('name: e2e\n', 'name: e2e\n'
+                             'supervisor: {memory_log: 256KiB}\n'), os.environ.get('PL_LOOP'))
+        self.addCleanup(other.stop)
+        supervisor, taken = other.supervisor_pid(), []
+        payload = b'x' * 100000
+        while True:
+            result = other.plctl('submit', '--id-only', 'command', '-p', 'build', '--hold', '-d', '-',
+                                 data=payload)
+            if result.code != 0:
+                break
+            taken.append(result.out.strip())
+        self.assertEqual((result.code, len(taken)), (7, 2), result)
+        self.assertIn('supervisor.memory_log', result.err)
+        self.assertEqual(other.supervisor_pid(), supervisor)
+        for job in taken:  # what was taken ends, and makes room
+            other.plctl('cancel', job, code=0)
+            other.plctl('mailbox', 'ack', job, code=0)
+        other.submit('command', '-p', 'build', '--hold', '-d', '-', data=payload)
 
     def test_usage(self):
         for args in (['submit'], ['submit', 'echo', '--pol', 'x'], ['frobnicate'], ['pool'],
