@@ -20,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -64,10 +66,13 @@ is_refused(struct guard *g, struct pl_error *err)
 
 /* ---- who holds it ---- */
 
+/* By device and inode: paths differ between mount namespaces. */
+
 static bool
-has_open(int proc_fd, const char *pid, const char *path)
+has_open(int proc_fd, const char *pid, const struct stat *file)
 {
-    char name[64], target[PL_PATH_BYTES + 16];
+    char name[64];
+    struct stat status;
     bool found = false;
     const struct dirent *entry;
 
@@ -78,20 +83,17 @@ has_open(int proc_fd, const char *pid, const char *path)
         pl_fd_close(fd);
         return false;
     }
-    while (!found && (entry = readdir(folder)) != NULL) {
-        ssize_t len = readlinkat(fd, entry->d_name, target, sizeof(target) - 1);
-
-        found = len > 0 && (size_t)len == strlen(path) && memcmp(target, path, (size_t)len) == 0;
-    }
+    while (!found && (entry = readdir(folder)) != NULL)
+        found = fstatat(fd, entry->d_name, &status, 0) == 0 && status.st_ino == file->st_ino &&
+                status.st_dev == file->st_dev;
     closedir(folder);
     return found;
 }
 
 static bool
-has_mapped(int proc_fd, const char *pid, const char *path)
+has_mapped(int proc_fd, const char *pid, const struct stat *file)
 {
     char name[64], line[PL_PATH_BYTES + 256];
-    size_t path_len = strlen(path);
     bool found = false;
 
     snprintf(name, sizeof(name), "%.32s/maps", pid);
@@ -102,10 +104,11 @@ has_mapped(int proc_fd, const char *pid, const char *path)
         return false;
     }
     while (!found && fgets(line, sizeof(line), maps) != NULL) {
-        size_t len = strcspn(line, "\n");
+        unsigned major_number, minor_number;
+        unsigned long long inode;
 
-        found = len > path_len && line[len - path_len - 1] == ' ' &&
-                memcmp(line + len - path_len, path, path_len) == 0;
+        found = sscanf(line, "%*s %*s %*s %x:%x %llu", &major_number, &minor_number, &inode) == 3 &&
+                inode == file->st_ino && makedev(major_number, minor_number) == file->st_dev;
     }
     fclose(maps);
     return found;
@@ -115,25 +118,22 @@ has_mapped(int proc_fd, const char *pid, const char *path)
 static void
 name_holders(const struct guard *g, int lock_fd, char *text, size_t bytes)
 {
-    char own[64], path[PL_PATH_BYTES + 16];
+    struct stat file;
     struct pl_proc_stat stat;
     const struct dirent *entry;
     size_t at = 0;
     int count = 0;
 
     snprintf(text, bytes, "processes that cannot be seen from here");
-    snprintf(own, sizeof(own), "/proc/self/fd/%d", lock_fd);
-    ssize_t len = readlink(own, path, sizeof(path) - 1);
-    DIR *proc = len <= 0 ? NULL : opendir("/proc");
+    DIR *proc = fstat(lock_fd, &file) < 0 ? NULL : opendir("/proc");
     if (proc == NULL)
         return;
-    path[len] = '\0';
     while (count < NAMES_MAX && (entry = readdir(proc)) != NULL) {
         pid_t pid = (pid_t)atoi(entry->d_name);
 
         if (pid <= 0 || pid == g->self ||
-            (!has_open(dirfd(proc), entry->d_name, path) &&
-             !has_mapped(dirfd(proc), entry->d_name, path)))
+            (!has_open(dirfd(proc), entry->d_name, &file) &&
+             !has_mapped(dirfd(proc), entry->d_name, &file)))
             continue;
         if (pl_proc_stat_read(pid, &stat) < 0)
             continue;
