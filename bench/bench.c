@@ -433,12 +433,10 @@ bench_state_pool(const struct pl_state_reader *reader, struct pl_stat_pool *ret_
 }
 
 const char *
-bench_plugin(const char *name)
+bench_beside(const char *file)
 {
     static char path[600];
-    char file[64];
 
-    snprintf(file, sizeof(file), "%s.so", name);
     beside(file, path, sizeof(path));
     return path;
 }

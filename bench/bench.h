@@ -81,7 +81,7 @@ void bench_state_open(const struct bench *bench, struct pl_map *ret_map,
 /* The page of the only pool; false while there is none. */
 bool bench_state_pool(const struct pl_state_reader *reader, struct pl_stat_pool *ret_pool);
 
-/* Path of one of the bench plugins, beside this program. Static buffer. */
-const char *bench_plugin(const char *name);
+/* Path of a bench plugin or helper program, beside this program. Static buffer. */
+const char *bench_beside(const char *file);
 
 #endif

@@ -214,7 +214,7 @@ run_once(struct bench *bench, struct outcome *ret_outcome)
              "    max_queue_depth: 1000000\n    queue: memory\n    workers:\n"
              "      - {name: stamp, kind: cpu, replicas: %u, concurrency: %u, handles: [stamp],"
              " executor: {plugin: \"%s\"}}\n",
-             UNITS, REPLICAS, CONCURRENCY, bench_plugin("stamp"));
+             UNITS, REPLICAS, CONCURRENCY, bench_beside("stamp.so"));
     bench_start(bench, config);
     bench_state_open(bench, &map, &state);
     wait_for_workers(&state);
