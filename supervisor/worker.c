@@ -323,6 +323,8 @@ tree_gone(struct pl_supervisor *sup, struct pl_worker *worker)
         pl_step_with(sup, &event, &facts);
     }
     pl_worker_channel_close(sup, worker);
+    /* What its end means stands in the log now: no successor has to be told of it. */
+    (void)pl_guard_client_forget(sup->guard, worker->index, worker->gen);
     if (!worker->wanted) {
         turn_off(sup, worker);
     } else if (was_ready && !starts_again(sup, worker)) {

@@ -53,8 +53,9 @@ class Orphans(lib.Test):
         left = lib.processes_with(self.instance.dir.name)
         killed = [pid for pid in left if program_of(pid) in programs]
         self.assertEqual(len(killed), len(programs))
-        for pid in killed:
-            os.kill(pid, signal.SIGKILL)
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, none sees the other die first
+            for pid in killed:
+                os.kill(pid, number)
         guard = [pid for pid in killed if program_of(pid) in ('pl-guard', '')]
         lib.until('the guard is dead', lambda: not any(lib.alive(pid) for pid in guard))
         return left

@@ -55,6 +55,25 @@ class OneJob(Recycle):
         lib.until('both places are taken', lambda: len(self.pids()) == 2)
 
 
+class Forgotten(Recycle):
+    config = config(group('sh', 'command', 'command', recycle='{max_jobs: 1}'))
+
+    def held(self):
+        """Descriptors that the guard keeps."""
+        guard = next(pid for pid in lib.processes_with(self.instance.dir.name)
+                     if lib.program_of(pid) == 'pl-guard')
+        return len(os.listdir(f'/proc/{guard}/fd'))
+
+    def test_the_guard_keeps_nothing_of_those_that_are_gone(self):
+        self.pid_of(self.shell('echo $PPID'))
+        lib.until('one is left', lambda: len(self.pids()) == 1)
+        before = self.held()
+        for _ in range(20):
+            self.pid_of(self.shell('echo $PPID'))
+        # One keeps about ten; the last one's end may not have been told yet.
+        lib.until('all are let go', lambda: self.held() < before + 20)
+
+
 class SideBySide(Recycle):
     config = config(group('sh', 'command', 'command', concurrency=4, recycle='{max_jobs: 8}'))
 
