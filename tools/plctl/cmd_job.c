@@ -412,6 +412,7 @@ show_json(struct pl_value job)
     for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++)
         if (pl_value_type(pl_value_get(job, numbers[i])) == PL_VALUE_INT)
             pl_json_int(&json, numbers[i], pl_value_int(pl_value_get(job, numbers[i]), 0));
+    pl_json_bool(&json, "cancelling", pl_value_bool(pl_value_get(job, "cancelling"), false));
     if (pl_value_type(pl_value_get(job, "cost")) != PL_VALUE_NONE)
         pl_json_raw(&json, "cost", pl_value_json(pl_value_get(job, "cost")));
     if (pl_value_type(pl_value_get(job, "labels")) == PL_VALUE_MAP)
@@ -433,9 +434,10 @@ show_text(struct pl_value job)
 
     pl_value_id(pl_value_get(job, "id"), &id);
     printf("%-12s %s\n", "id", pl_id_format(id, text));
-    printf("%-12s %s\n", "state",
+    printf("%-12s %s%s\n", "state",
            outcome != 0 ? pl_outcome_name(outcome)
-                        : pl_state_name((int)pl_value_int(pl_value_get(job, "state"), 0)));
+                        : pl_state_name((int)pl_value_int(pl_value_get(job, "state"), 0)),
+           pl_value_bool(pl_value_get(job, "cancelling"), false) ? ", asked to stop" : "");
     if (wait != NULL)
         printf("%-12s %s (plctl explain says more)\n", "waits for", wait);
     for (size_t i = 0; i < PL_ARRAY_LEN(order); i++) {

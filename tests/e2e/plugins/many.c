@@ -3,6 +3,8 @@
  * "PID JOB ATTEMPT" into FOLDER/begun, then
  *
  *   gate   waits until FOLDER/gate exists (or it is stopped), and succeeds;
+ *   deaf   the same, whether it is stopped or not;
+ *   build  succeeds at once with the plugin's version;
  *   bomb   waits until FOLDER/bomb exists, and kills the process, in every attempt.
  */
 #include <fcntl.h>
@@ -13,6 +15,10 @@
 #include <unistd.h>
 
 #include "parkinglot/executor.h"
+
+#ifndef MANY_VERSION
+#define MANY_VERSION "1.0"
+#endif
 
 static const struct pl_exec_api *api;
 
@@ -39,12 +45,12 @@ begun(const struct pl_exec_job *job, const char *folder)
 }
 
 static bool
-wait_for(struct pl_exec_job *job, const char *folder, const char *name)
+wait_for(struct pl_exec_job *job, const char *folder, const char *name, bool deaf)
 {
     char path[600];
     snprintf(path, sizeof(path), "%s/%s", folder, name);
     while (access(path, F_OK) != 0) {
-        if (api->job_stopped(job) != PL_EXEC_STOP_NONE)
+        if (!deaf && api->job_stopped(job) != PL_EXEC_STOP_NONE)
             return false;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
@@ -64,8 +70,10 @@ execute(void *instance, struct pl_exec_job *job)
         return api->fail(job, PL_EXEC_INVALID, "VERB FOLDER");
     *folder++ = '\0';
     begun(job, folder);
+    if (strcmp(text, "build") == 0)
+        return api->complete(job, MANY_VERSION, sizeof(MANY_VERSION) - 1, NULL);
     bool bomb = strcmp(text, "bomb") == 0;
-    if (!wait_for(job, folder, bomb ? "bomb" : "gate"))
+    if (!wait_for(job, folder, bomb ? "bomb" : "gate", strcmp(text, "deaf") == 0))
         return api->fail(job, PL_EXEC_CANCELLED, "stopped at the gate");
     if (bomb)
         abort();
@@ -84,7 +92,7 @@ pl_executor_entry(uint32_t host_major, uint32_t host_minor, char error[256])
         .abi_minor = PL_EXEC_ABI_MINOR,
         .flags = PL_EXEC_THREAD_SAFE,
         .name = "many",
-        .version = "1.0",
+        .version = MANY_VERSION,
         .description = "jobs that wait for a file",
         .types = types,
         .open = open_many,
