@@ -1,13 +1,24 @@
 #include "util/entropy.h"
 
-#include <bsd/stdlib.h>
+#include <errno.h>
+#include <sys/random.h>
 
+#include "base/assert.h"
 #include "util/clock.h"
 
 void
 pl_entropy_fill(void *ret_bytes, size_t bytes)
 {
-    arc4random_buf(ret_bytes, bytes);
+    uint8_t *at = ret_bytes;
+
+    while (bytes > 0) {
+        ssize_t got = getrandom(at, bytes, 0);
+        PL_ASSERT(got > 0 || (got < 0 && errno == EINTR));
+        if (got < 0)
+            continue;
+        at += got;
+        bytes -= (size_t)got;
+    }
 }
 
 uint64_t
@@ -15,13 +26,13 @@ pl_entropy_u64(void)
 {
     uint64_t value;
 
-    arc4random_buf(&value, sizeof(value));
+    pl_entropy_fill(&value, sizeof(value));
     return value;
 }
 
-/* Random bytes of the ids to come: the generator is asked for many at once. */
+/* Random bytes of the ids to come: the kernel is asked for many at once. */
 static _Thread_local struct {
-    uint8_t bytes[32][10];
+    uint8_t bytes[64][10];
     unsigned left;
 } stock;
 
@@ -29,7 +40,7 @@ struct pl_uuid
 pl_entropy_uuid(void)
 {
     if (stock.left == 0) {
-        arc4random_buf(stock.bytes, sizeof(stock.bytes));
+        pl_entropy_fill(stock.bytes, sizeof(stock.bytes));
         stock.left = sizeof(stock.bytes) / sizeof(stock.bytes[0]);
     }
     stock.left--;
