@@ -489,10 +489,14 @@
     F(T, list, notifications, A, 0, "maps {name, fields}") \
     F(T, list, status,  A, 0, "lists [code, name, text]")
 
-#define PL_MESSAGES(M) \
+/* What is written for every job: each of them has an encoder of its own, made from its table. */
+#define PL_MESSAGES_OF_JOBS(M) M(req_job_submit) M(rep_ticket) M(rep_outcome)
+
+#define PL_MESSAGES(M) PL_MESSAGES_OF_JOBS(M) PL_MESSAGES_OTHER(M)
+#define PL_MESSAGES_OTHER(M) \
     M(req_hello) M(rep_limits) M(rep_hello) M(req_none) M(rep_ok) \
-    M(req_job_submit) M(rep_ticket) M(req_job_submit_many) M(rep_job_submit_many) \
-    M(req_job_wait) M(rep_outcome) M(req_job_id) M(req_job_cancel) M(rep_job_cancel) \
+    M(req_job_submit_many) M(rep_job_submit_many) \
+    M(req_job_wait) M(req_job_id) M(req_job_cancel) M(rep_job_cancel) \
     M(rep_job) M(req_job_list) M(rep_job_list) M(rep_job_explain) M(rep_need) \
     M(req_job_follow) M(rep_sub) M(req_sub) \
     M(note_chunk) M(note_progress) M(note_log) M(note_end) M(note_credit) \

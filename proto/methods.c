@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "proto/schema_write.h"
 
 #define FIELD(type_, kind_, name_, flags_, absent_, doc_)                                          \
     {.name = #name_,                                                                               \
@@ -56,6 +57,14 @@
         .required_count = 0 PL_FIELDS_##message(IS_REQUIRED, pl_##message),                        \
     };
 PL_MESSAGES(SCHEMA)
+
+#define OWN_ENCODER(message)                                                                       \
+    void pl_##message##_encode(struct pl_mp_writer *writer, const struct pl_##message *message_)   \
+    {                                                                                              \
+        pl_schema_encode_constant(message##_fields, PL_ARRAY_LEN(message##_fields), writer,        \
+                                  message_);                                                       \
+    }
+PL_MESSAGES_OF_JOBS(OWN_ENCODER)
 
 #define WHO_A true
 #define WHO_E false

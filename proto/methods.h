@@ -42,15 +42,22 @@
                                             struct pl_rpc_error *error)                            \
     {                                                                                              \
         return pl_schema_decode(&pl_##message##_schema, map, ret_message, error);                  \
-    }                                                                                              \
+    }
+#define PL_DECLARE_ENCODER(message)                                                                \
     static inline void pl_##message##_encode(struct pl_mp_writer *writer,                          \
                                              const struct pl_##message *message_)                  \
     {                                                                                              \
         pl_schema_encode(&pl_##message##_schema, writer, message_);                                \
     }
+#define PL_DECLARE_OWN_ENCODER(message)                                                            \
+    void pl_##message##_encode(struct pl_mp_writer *writer, const struct pl_##message *message_);
 PL_MESSAGES(PL_DECLARE_MESSAGE)
+PL_MESSAGES_OTHER(PL_DECLARE_ENCODER)
+PL_MESSAGES_OF_JOBS(PL_DECLARE_OWN_ENCODER)
 #undef PL_DECLARE_MEMBER
 #undef PL_DECLARE_MESSAGE
+#undef PL_DECLARE_ENCODER
+#undef PL_DECLARE_OWN_ENCODER
 
 enum pl_method_id {
 #define PL_METHOD_ENUM(id, name, params, result, who) PL_METHOD_##id,
