@@ -20,6 +20,8 @@ pl_core_job_brief(const struct pl_core *core, struct pl_ref ref, struct pl_job_b
         .cost = job->cost,
         .uid = job->uid,
         .attempt = job->attempt,
+        .timeout = pl_timeout_unpack(job->timeout),
+        .flags = pl_job_view_flags(job),
         .state = (uint8_t)pl_job_state_of(job),
         .priority = (uint8_t)(job->order >> 56),
     };

@@ -598,7 +598,9 @@ struct pl_job_brief {
     uint32_t cost;         /* pl_core_cost() */
     uint32_t uid;
     uint32_t attempt;
-    uint8_t state; /* enum pl_job_state */
+    pl_time timeout; /* of the job itself; 0: lane's or pool's */
+    uint16_t flags;  /* enum pl_spec_flag */
+    uint8_t state;   /* enum pl_job_state */
     uint8_t priority;
 };
 
@@ -616,6 +618,9 @@ int pl_core_set_body(struct pl_core *core, struct pl_ref ref, uint64_t body);
 
 /* By id. Return: 0, PL_CORE_E_NONE. */
 int pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl_ref *ret_ref);
+
+/* An event about @id is about to come: its place in the table of ids is fetched meanwhile. */
+void pl_core_job_expect(const struct pl_core *core, const struct pl_uuid *id);
 
 /* Empty for an unknown id. Valid as long as the region: strings are never removed. */
 struct pl_str pl_core_string(const struct pl_core *core, uint32_t id);
@@ -638,6 +643,10 @@ uint32_t pl_core_kind_find(const struct pl_core *core, uint32_t pool, struct pl_
  * Return: 0 or PL_CORE_E_NONE (unused index). */
 int pl_core_pool_config(const struct pl_core *core, uint32_t pool, struct pl_pool_config *ret);
 int pl_core_lane_config(const struct pl_core *core, uint32_t lane, struct pl_lane_config *ret);
+
+/* The same in place, for the process that steps: valid until the next step. Return: NULL when there
+ * is none. */
+const struct pl_lane_config *pl_core_lane(const struct pl_core *core, uint32_t lane);
 int pl_core_group_config(const struct pl_core *core, uint32_t group, struct pl_group_config *ret);
 
 /* Would a job of this type be taken by some group of the pool (or does the pool take any)? */

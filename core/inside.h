@@ -132,6 +132,7 @@ void pl_job_end(struct pl_core *core, struct pl_job *job, enum pl_outcome outcom
                 enum pl_reason reason, const struct pl_ran *ran);
 uint32_t pl_timeout_pack(pl_time timeout);
 pl_time pl_timeout_unpack(uint32_t packed);
+uint16_t pl_job_view_flags(const struct pl_job *job); /* enum pl_spec_flag */
 
 /* Accepted, neither running nor ended. */
 static inline uint64_t

@@ -65,6 +65,12 @@ pl_core_job_find(const struct pl_core *core, const struct pl_uuid *id, struct pl
     return 0;
 }
 
+void
+pl_core_job_expect(const struct pl_core *core, const struct pl_uuid *id)
+{
+    __builtin_prefetch(pl_id_place(core, id), 1);
+}
+
 static void
 hash_remove(struct pl_core *core, const struct pl_job *job, uint32_t index)
 {

@@ -72,8 +72,8 @@ view_running(const struct pl_core *core, const struct pl_job *job, struct pl_job
     view->reason = run.reason;
 }
 
-static uint16_t
-view_flags(const struct pl_job *job)
+uint16_t
+pl_job_view_flags(const struct pl_job *job)
 {
     return (uint16_t)((pl_job_state_of(job) == PL_JOB_HELD ? PL_SPEC_HELD : 0) |
                       ((job->bits & PL_JOB_BIT_AT_MOST_ONCE) ? PL_SPEC_AT_MOST_ONCE : 0) |
@@ -101,7 +101,7 @@ view_fill(const struct pl_core *core, uint32_t index, const struct pl_job *job,
         .uid = job->uid,
         .state = (uint8_t)state,
         .priority = (uint8_t)(job->order >> 56),
-        .flags = view_flags(job),
+        .flags = pl_job_view_flags(job),
         .retries = job->retries,
         .attempt = job->attempt,
         .crashes = job->crashes,
@@ -240,6 +240,14 @@ pl_core_lane_config(const struct pl_core *core, uint32_t index, struct pl_lane_c
     *ret = pl_lane_at(core, index)->config;
     ret->name[PL_NAME_BYTES - 1] = '\0';
     return 0;
+}
+
+const struct pl_lane_config *
+pl_core_lane(const struct pl_core *core, uint32_t index)
+{
+    if (index >= core->limits.lane_count || !pl_lane_at(core, index)->used)
+        return NULL;
+    return &pl_lane_at(core, index)->config;
 }
 
 int

@@ -73,6 +73,12 @@ pl_record_peek(const void *at, struct pl_record *ret_head, uint32_t *ret_body_le
     *ret_body_len = pl_get_le32(p + OFF_BODY_LEN);
 }
 
+unsigned
+pl_record_peek_flags(const void *at)
+{
+    return ((const uint8_t *)at)[OFF_VERSION] >> 4;
+}
+
 int
 pl_record_open(const void *at, size_t max, uint32_t seed, struct pl_record_view *ret_view)
 {

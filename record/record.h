@@ -116,6 +116,8 @@ int pl_record_open(const void *at, size_t max, uint32_t seed, struct pl_record_v
 
 /* The header alone, without the CRC: only for bytes known to be whole. */
 void pl_record_peek(const void *at, struct pl_record *ret_head, uint32_t *ret_body_len);
+/* Its flags alone. */
+unsigned pl_record_peek_flags(const void *at);
 
 /* Lower-case word, "?" for none. */
 const char *pl_record_type_name(unsigned type);

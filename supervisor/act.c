@@ -63,9 +63,7 @@ pl_log_admit(struct pl_supervisor *sup, bool durable, uint64_t body_bytes,
 bool
 pl_job_is_durable(struct pl_supervisor *sup, uint64_t location)
 {
-    struct pl_record_view view;
-    return pl_memlog_read(sup->log, location, false, &view) == PL_MEMLOG_OK &&
-           (view.head.flags & PL_RECORD_DURABLE) != 0;
+    return pl_memlog_is_durable(sup->log, location);
 }
 
 uint64_t
@@ -99,29 +97,28 @@ pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record 
 
 /* Of the step whose actions are being performed: the jobs looked at, the latest in `last`. */
 static struct {
-    struct pl_job_view view[2];
-    bool valid[2];
+    struct pl_ref ref[2]; /* generation 0: none */
+    struct pl_job_brief brief[2];
     unsigned last;
 } seen;
 
-const struct pl_job_view *
-pl_step_view(struct pl_supervisor *sup, struct pl_ref job)
+const struct pl_job_brief *
+pl_step_brief(struct pl_supervisor *sup, struct pl_ref job)
 {
-    for (unsigned i = 0; i < 2; i++) {
-        const struct pl_job_view *view = &seen.view[i];
-        if (seen.valid[i] && view->ref.index == job.index && view->ref.gen == job.gen)
-            return view;
-    }
-    seen.last ^= 1;
-    seen.valid[seen.last] = pl_core_job_view(&sup->core, job, &seen.view[seen.last]) == PL_CORE_OK;
-    return seen.valid[seen.last] ? &seen.view[seen.last] : NULL;
+    for (unsigned i = 0; i < 2; i++)
+        if (seen.ref[i].gen == job.gen && seen.ref[i].index == job.index && job.gen != 0)
+            return &seen.brief[i];
+    unsigned i = seen.last ^= 1;
+    bool found = pl_core_job_brief(&sup->core, job, &seen.brief[i]) == PL_CORE_OK;
+    seen.ref[i] = found ? job : PL_REF_NULL;
+    return found ? &seen.brief[i] : NULL;
 }
 
 /* The core has moved on, or a job has. */
 static void
-forget_views(void)
+forget_briefs(void)
 {
-    seen.valid[0] = seen.valid[1] = false;
+    seen.ref[0] = seen.ref[1] = PL_REF_NULL;
 }
 
 static void
@@ -129,18 +126,18 @@ persist(struct pl_supervisor *sup, const struct pl_action *action,
         const struct pl_step_facts *facts)
 {
     PL_ASSERT(facts != NULL && facts->submit.len > 0);
-    const struct pl_job_view *view = pl_step_view(sup, action->job);
-    PL_ASSERT(view != NULL);
+    const struct pl_job_brief *job = pl_step_brief(sup, action->job);
+    PL_ASSERT(job != NULL);
     struct pl_str parts[2] = {facts->submit, facts->payload};
     bool durable =
-        facts->was_durable || sup->pools[view->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    uint64_t location = append(sup, PL_RECORD_SUBMIT, &view->id, durable ? PL_RECORD_DURABLE : 0,
+        facts->was_durable || sup->pools[job->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, job->id, durable ? PL_RECORD_DURABLE : 0,
                                facts->attempts, parts, 2);
     if (facts->again)
-        pl_dead_letters_revived(sup->dead_letters, &view->id);
+        pl_dead_letters_revived(sup->dead_letters, job->id);
     int rc = pl_core_set_body(&sup->core, action->job, location);
     PL_ASSERT(rc == PL_CORE_OK);
-    seen.view[view - seen.view].body = location;
+    seen.brief[job - seen.brief].body = location;
 }
 
 static const struct pl_run *
@@ -194,13 +191,15 @@ error_text(const struct pl_action *action, const struct pl_step_facts *facts)
 
 static void
 fill_result(struct pl_supervisor *sup, const struct pl_action *action,
-            const struct pl_step_facts *facts, const struct pl_job_view *view,
+            const struct pl_step_facts *facts, const struct pl_job_brief *job,
             const struct pl_record *head, const struct pl_job_spec *spec,
-            const struct pl_lane_config *lane, struct pl_job_result *result)
+            struct pl_job_result *result)
 {
+    const struct pl_lane_config *lane = pl_core_lane(&sup->core, job->lane);
     pl_job_result_init(result);
     result->pool = spec->pool;
-    result->lane = (struct pl_str){lane->name, strlen(lane->name)};
+    if (lane != NULL)
+        result->lane = (struct pl_str){lane->name, strlen(lane->name)};
     result->type = spec->type;
     result->key = spec->key;
     result->client = spec->client;
@@ -211,12 +210,12 @@ fill_result(struct pl_supervisor *sup, const struct pl_action *action,
     result->submit_lsn = head->lsn;
     result->finished_ms = sup->now_wall;
     result->outcome = action->outcome;
-    result->attempts = view->attempt;
+    result->attempts = job->attempt;
     result->wait_ns = action->wait_ns;
     result->run_ns = action->run_ns;
     result->reason = reason_word(action, facts);
     result->error = error_text(action, facts);
-    const struct pl_run *run = run_of(sup, action, &view->id);
+    const struct pl_run *run = run_of(sup, action, job->id);
     if (run != NULL) { /* its worker died under it: the run is still there */
         result->started_ms = run->started_ms;
         result->log_tail = (struct pl_str){run->log_tail, run->log_len};
@@ -268,7 +267,8 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
                                      .location = location,
                                      .lsn = pl_memlog_last_lsn(sup->log),
                                      .finished_ms = result->finished_ms,
-                                     .bytes = pl_record_bytes(len + result->data.len)};
+                                     .bytes = (uint32_t)pl_record_bytes(len + result->data.len),
+                                     .durable = durable};
     rc = pl_outcome_store_add(sup->outcomes, &entry, &result->key);
     if (rc != 0)
         log_is_broken("outcome index", rc);
@@ -283,12 +283,12 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
 }
 
 static void
-count_dead(struct pl_supervisor *sup, const struct pl_job_view *view)
+count_dead(struct pl_supervisor *sup, const struct pl_job_brief *job)
 {
-    if (view->pool < PL_SUP_POOLS_MAX)
-        sup->dead_in_pool[view->pool]++;
-    if (view->lane < PL_SUP_LANES_MAX)
-        sup->dead_in_lane[view->lane]++;
+    if (job->pool < PL_SUP_POOLS_MAX)
+        sup->dead_in_pool[job->pool]++;
+    if (job->lane < PL_SUP_LANES_MAX)
+        sup->dead_in_lane[job->lane]++;
 }
 
 /* Return: whether it has become a dead letter. */
@@ -298,20 +298,17 @@ ended(struct pl_supervisor *sup, const struct pl_action *action, const struct pl
     struct pl_record head = {.lsn = 0};
     static struct pl_job_spec spec;
     static struct pl_job_result result;
-    static struct pl_lane_config lane;
-    const struct pl_job_view *view = pl_step_view(sup, action->job);
-    PL_ASSERT(view != NULL);
-    uint64_t submit = view->body;
+    const struct pl_job_brief *job = pl_step_brief(sup, action->job);
+    PL_ASSERT(job != NULL);
+    uint64_t submit = job->body;
     if (!pl_job_read_spec(sup, submit, &head, &spec))
         pl_job_spec_init(&spec);
-    if (pl_core_lane_config(&sup->core, view->lane, &lane) != PL_CORE_OK)
-        lane.name[0] = '\0';
-    fill_result(sup, action, facts, view, &head, &spec, &lane, &result);
-    bool dead = pl_log_finish(sup, &view->id, submit, &result);
+    fill_result(sup, action, facts, job, &head, &spec, &result);
+    bool dead = pl_log_finish(sup, job->id, submit, &result);
     if (facts != NULL && facts->start != 0)
         pl_memlog_pass_over(sup->log, facts->start);
     if (dead)
-        count_dead(sup, view);
+        count_dead(sup, job);
     return dead;
 }
 
@@ -408,7 +405,7 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
     event->now_mono = sup->now;
     event->now_boot = sup->now_boot;
     int rc = pl_core_step(&sup->core, event, &sup->actions);
-    forget_views();
+    forget_briefs();
     for (uint32_t i = 0; i < sup->actions.count; i++) {
         bool dead = false;
         perform(sup, &sup->actions.action[i], facts, &dead);
@@ -419,7 +416,7 @@ step_once(struct pl_supervisor *sup, struct pl_event *event, const struct pl_ste
         if (sup->actions.action[i].kind == PL_ACT_ENDED)
             ended_jobs[ended_count++] = sup->actions.action[i].job;
     }
-    forget_views();
+    forget_briefs();
     forget(sup, ended_jobs, ended_count);
     return rc;
 }

@@ -52,7 +52,7 @@ int pl_step(struct pl_supervisor *sup, struct pl_event *event);
 /* The job of an action that is being performed, as the step left it; the actions of a step are
  * mostly about one job or two, so it is looked at once. Good until the next call, or the end of the
  * step. Return: NULL when it has gone. */
-const struct pl_job_view *pl_step_view(struct pl_supervisor *sup, struct pl_ref job);
+const struct pl_job_brief *pl_step_brief(struct pl_supervisor *sup, struct pl_ref job);
 
 /* TICKs the core when one of its clocks has come. */
 void pl_step_due(struct pl_supervisor *sup);

@@ -84,29 +84,29 @@ send_memfd(struct pl_worker *worker, const struct pl_run *run, struct pl_str pay
 }
 
 static pl_time
-timeout_of(struct pl_supervisor *sup, const struct pl_job_view *view)
+timeout_of(struct pl_supervisor *sup, const struct pl_job_brief *job)
 {
-    if (view->timeout != 0)
-        return view->timeout;
-    struct pl_lane_config lane;
-    if (pl_core_lane_config(&sup->core, view->lane, &lane) == PL_CORE_OK && lane.timeout != 0)
-        return lane.timeout;
-    return sup->pools[view->pool].config->default_timeout;
+    if (job->timeout != 0)
+        return job->timeout;
+    const struct pl_lane_config *lane = pl_core_lane(&sup->core, job->lane);
+    if (lane != NULL && lane->timeout != 0)
+        return lane->timeout;
+    return sup->pools[job->pool].config->default_timeout;
 }
 
 static uint32_t
-flags_of(const struct pl_job_spec *spec, const struct pl_job_view *view)
+flags_of(const struct pl_job_spec *spec, const struct pl_job_brief *job)
 {
     uint32_t flags = 0;
     if ((spec->flags & PL_SUBMIT_STREAM) != 0)
         flags |= PL_DISPATCH_STREAM;
     if ((spec->flags & PL_SUBMIT_RUN_AS_OWNER) != 0)
         flags |= PL_DISPATCH_RUN_AS_OWNER;
-    if ((view->flags & PL_SPEC_AT_MOST_ONCE) != 0)
+    if ((job->flags & PL_SPEC_AT_MOST_ONCE) != 0)
         flags |= PL_DISPATCH_AT_MOST_ONCE;
-    if ((view->flags & PL_SPEC_PREEMPTIBLE) != 0)
+    if ((job->flags & PL_SPEC_PREEMPTIBLE) != 0)
         flags |= PL_DISPATCH_PREEMPTIBLE;
-    if ((view->flags & PL_SPEC_SOLO) != 0)
+    if ((job->flags & PL_SPEC_SOLO) != 0)
         flags |= PL_DISPATCH_ALONE;
     return flags;
 }
@@ -137,20 +137,20 @@ place_payload(struct pl_worker *worker, const struct pl_run *run, uint32_t slot,
 /* Return: 0; PL_RING_E_FULL to try again later; anything else: the worker cannot have it. */
 static int
 send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
-              const struct pl_job_view *view)
+              const struct pl_job_brief *job)
 {
     struct pl_run *run = &worker->runs[slot];
     struct pl_record head;
     struct pl_job_spec spec;
-    if (view == NULL || !pl_job_read_spec(sup, view->body, &head, &spec))
+    if (job == NULL || !pl_job_read_spec(sup, job->body, &head, &spec))
         return -ENOENT;
     run->keep_stream = (spec.flags & PL_SUBMIT_STREAM) != 0;
     struct pl_rec_dispatch record = {
         .job = run->id,
         .attempt = run->attempt,
-        .priority = view->priority,
-        .flags = flags_of(&spec, view),
-        .timeout_ns = timeout_of(sup, view),
+        .priority = job->priority,
+        .flags = flags_of(&spec, job),
+        .timeout_ns = timeout_of(sup, job),
         .submitted_wall_ms = head.wall_ms,
         .owner_uid = spec.uid,
         .owner_gid = spec.gid,
@@ -179,12 +179,12 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
 
 static void
 try_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
-             const struct pl_job_view *view)
+             const struct pl_job_brief *job)
 {
     struct pl_run *run = &worker->runs[slot];
     int rc = worker->corrupt                  ? PL_RING_E_CORRUPT
              : !pl_store_has(sup, run->after) ? PL_RING_E_FULL
-                                              : send_dispatch(sup, worker, slot, view);
+                                              : send_dispatch(sup, worker, slot, job);
     bool waits = rc == PL_RING_E_FULL;
     if (waits && !run->dispatch_waits)
         worker->waiting++;
@@ -208,19 +208,18 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_worker *worker = pl_worker_at(sup, action->worker);
     PL_ASSERT(worker != NULL && action->slot < worker->slot_count);
     struct pl_run *run = &worker->runs[action->slot];
-    const struct pl_job_view *view = pl_step_view(sup, action->job);
-    PL_ASSERT(view != NULL && run->job.gen == 0);
+    const struct pl_job_brief *job = pl_step_brief(sup, action->job);
+    PL_ASSERT(job != NULL && run->job.gen == 0);
     struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
                                .worker_gen = worker->gen,
                                .slot = action->slot,
-                               .flags = (view->flags & PL_SPEC_SOLO) != 0 ? PL_NOTE_ALONE : 0};
+                               .flags = (job->flags & PL_SPEC_SOLO) != 0 ? PL_NOTE_ALONE : 0};
     _Static_assert(sizeof(note.device_mask) == sizeof(action->device_mask), "an entry, a mask");
     memcpy(note.device_mask, action->device_mask, sizeof(note.device_mask));
-    uint64_t start =
-        pl_log_note(sup, PL_RECORD_START, &view->id, view->body, action->attempt, &note);
+    uint64_t start = pl_log_note(sup, PL_RECORD_START, job->id, job->body, action->attempt, &note);
     run->start = pl_memlog_last_location(sup->log);
     run->job = action->job;
-    run->id = view->id;
+    run->id = *job->id;
     run->attempt = action->attempt;
     run->generation++;
     run->started = sup->now;
@@ -229,10 +228,10 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     worker->busy++;
     /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
      * job runs again as if it had not begun. What must not, waits. */
-    run->after = action->attempt > 1 || (view->flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
+    run->after = action->attempt > 1 || (job->flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
     if (++worker->jobs_started == worker->jobs_max)
         sup->recycle_wanted = true;
-    try_dispatch(sup, worker, action->slot, view);
+    try_dispatch(sup, worker, action->slot, job);
 }
 
 static enum pl_stop_reason
@@ -287,9 +286,9 @@ pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint64_t 
 static void
 dispatch_again(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
 {
-    struct pl_job_view view;
-    bool found = pl_core_job_view(&sup->core, worker->runs[slot].job, &view) == PL_CORE_OK;
-    try_dispatch(sup, worker, slot, found ? &view : NULL);
+    struct pl_job_brief job;
+    bool found = pl_core_job_brief(&sup->core, worker->runs[slot].job, &job) == PL_CORE_OK;
+    try_dispatch(sup, worker, slot, found ? &job : NULL);
 }
 
 void

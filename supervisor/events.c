@@ -53,11 +53,11 @@ pl_event_of_core(struct pl_supervisor *sup, const struct pl_action *action,
                                                                      : PL_INDEX_NONE,
                                    .outcome = action->outcome,
                                    .reason = action->reason};
-    const struct pl_job_view *view = action->job.gen != 0 ? pl_step_view(sup, action->job) : NULL;
-    if (view != NULL) {
-        event.job = view->id;
-        event.owner_uid = view->uid;
-        put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, view->type));
+    const struct pl_job_brief *job = action->job.gen != 0 ? pl_step_brief(sup, action->job) : NULL;
+    if (job != NULL) {
+        event.job = *job->id;
+        event.owner_uid = job->uid;
+        put_text(event.type, sizeof(event.type), pl_core_string(&sup->core, job->type));
     }
     bool failed = action->event == PL_CEV_FAILED || action->event == PL_CEV_RETRY ||
                   action->event == PL_CEV_TIMEOUT || action->event == PL_SUPEV_DEAD_LETTERED;

@@ -387,6 +387,8 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
     if (wrong != NULL) {
         pl_worker_distrust(sup, worker, wrong);
     } else {
+        pl_outcome_store_expect(sup->outcomes, &run->id);
+        pl_core_job_expect(&sup->core, &run->id);
         /* The slot is free before the step: its next job may start in the same one. */
         struct pl_run done = *run;
         worker->busy--;

@@ -423,6 +423,7 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     submit.spec.pool = submit.pool->index;
     submit.spec.type = req->type;
     submit.spec.id = pl_entropy_uuid();
+    pl_core_job_expect(&sup->core, &submit.spec.id);
     struct pl_step_facts facts = {.payload = req->payload};
     if (!fill_record(sup, &submit, &facts.submit, error))
         return false;

@@ -60,11 +60,11 @@ struct pl_watch *
 pl_watch_new(struct pl_watches *watches, struct pl_watch **session_list, enum pl_watch_kind kind,
              pl_session_ref session, const struct pl_uuid *job)
 {
-    struct pl_watch *watch = calloc(1, sizeof(*watch));
+    /* Not calloc(), which passes malloc's list of freed ones by. */
+    struct pl_watch *watch = malloc(sizeof(*watch));
     if (watch == NULL)
         return NULL;
-    watch->kind = kind;
-    watch->session = session;
+    *watch = (struct pl_watch){.kind = kind, .session = session};
     watch->next_in_session = *session_list;
     watch->prev_in_session = session_list;
     if (*session_list != NULL)

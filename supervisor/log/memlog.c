@@ -128,17 +128,6 @@ pl_memlog_chunk_release_oldest(struct pl_memlog *log)
 
 /* Writing */
 
-static uint32_t
-crc_of(const uint8_t packed[PL_RECORD_HEAD_BYTES], uint32_t seed, const struct pl_str *parts,
-       size_t count, size_t padding)
-{
-    static const uint8_t zeros[PL_RECORD_ALIGN];
-    uint32_t crc = pl_record_crc_begin(packed, seed);
-    for (size_t i = 0; i < count; i++)
-        crc = pl_crc32c(crc, parts[i].data, parts[i].len);
-    return pl_crc32c(crc, zeros, padding);
-}
-
 /* Writes and publishes. @head has lsn and epoch. */
 int
 pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
@@ -157,9 +146,6 @@ pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
     uint8_t packed[PL_RECORD_HEAD_BYTES];
     static const uint8_t zeros[PL_RECORD_ALIGN];
     size_t padding = (size_t)(bytes - PL_RECORD_HEAD_BYTES - body_len);
-    pl_record_head_pack(packed, head, (uint32_t)body_len);
-    pl_put_le32(packed, crc_of(packed, log->config.seed, parts, count, padding));
-    PL_SHM_COPY("memlog_head", at, packed, sizeof(packed));
     uint8_t *body = at + PL_RECORD_HEAD_BYTES;
     for (size_t i = 0; i < count; i++) {
         if (parts[i].len != 0)
@@ -167,6 +153,10 @@ pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
         body += parts[i].len;
     }
     PL_SHM_COPY("memlog_padding", body, zeros, padding);
+    pl_record_head_pack(packed, head, (uint32_t)body_len);
+    uint32_t crc = pl_record_crc_begin(packed, log->config.seed);
+    pl_put_le32(packed, pl_crc32c(crc, at + PL_RECORD_HEAD_BYTES, bytes - PL_RECORD_HEAD_BYTES));
+    PL_SHM_COPY("memlog_head", at, packed, sizeof(packed));
     uint64_t offset = chunk->used;
     /* release: the record is whole before it exists; pairs with recovery's acquire of published */
     PL_SHM_STORE("memlog_publish", &pl_memlog_head_of(chunk)->published, offset + bytes,
@@ -255,21 +245,37 @@ pl_memlog_discard(struct pl_memlog *log)
 
 /* Reading */
 
-int
-pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
-               struct pl_record_view *ret_view)
+/* Where a record's head can lie. Return: its bytes and how many follow at most, or NULL. */
+static inline const uint8_t *
+head_at(const struct pl_memlog *log, uint64_t location, size_t *ret_max)
 {
     const struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
     uint64_t offset = location & UINT32_MAX;
     if (!chunk || offset < PL_MEMLOG_HEAD_BYTES || offset >= chunk->used ||
-        offset % PL_RECORD_ALIGN != 0)
+        offset % PL_RECORD_ALIGN != 0 || chunk->used - offset < PL_RECORD_HEAD_BYTES)
+        return NULL;
+    *ret_max = (size_t)(chunk->used - offset);
+    return pl_memlog_bytes_of(chunk) + offset;
+}
+
+bool
+pl_memlog_is_durable(const struct pl_memlog *log, uint64_t location)
+{
+    size_t max;
+    const uint8_t *at = head_at(log, location, &max);
+    return at != NULL && (pl_record_peek_flags(at) & PL_RECORD_DURABLE) != 0;
+}
+
+int
+pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
+               struct pl_record_view *ret_view)
+{
+    size_t max;
+    const uint8_t *at = head_at(log, location, &max);
+    if (at == NULL)
         return PL_MEMLOG_E_DAMAGED;
-    const uint8_t *at = pl_memlog_bytes_of(chunk) + offset;
-    size_t max = (size_t)(chunk->used - offset);
     if (check)
         return pl_record_open(at, max, log->config.seed, ret_view) == 0 ? 0 : PL_MEMLOG_E_DAMAGED;
-    if (max < PL_RECORD_HEAD_BYTES)
-        return PL_MEMLOG_E_DAMAGED;
     struct pl_record_view view;
     uint32_t body_len;
     pl_record_peek(at, &view.head, &body_len);
@@ -288,10 +294,16 @@ pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location)
     struct pl_record_view view;
     PL_ASSERT(pl_memlog_read(log, location, false, &view) == 0 &&
               pl_memlog_is_counted(view.head.type));
+    pl_memlog_mark_dead_of(log, location, view.bytes);
+}
+
+void
+pl_memlog_mark_dead_of(struct pl_memlog *log, uint64_t location, uint64_t bytes)
+{
     struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
-    PL_ASSERT(chunk->live >= view.bytes);
-    chunk->live -= view.bytes;
-    log->stats.live_bytes -= view.bytes;
+    PL_ASSERT(chunk != NULL && chunk->live >= bytes);
+    chunk->live -= bytes;
+    log->stats.live_bytes -= bytes;
     pl_memlog_set_dead(chunk, location & UINT32_MAX);
 }
 

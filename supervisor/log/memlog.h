@@ -177,8 +177,15 @@ void pl_memlog_discard(struct pl_memlog *log);
 int pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
                    struct pl_record_view *ret_view);
 
+/* Whether the record at @location is one that the store has too; false when there is none. */
+bool pl_memlog_is_durable(const struct pl_memlog *log, uint64_t location);
+
 /* The SUBMIT or FINISH at @location is no longer wanted. Exactly once for each; asserted. */
 void pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location);
+
+/* The same of one that has @bytes with its head (pl_record_bytes()), which is not looked at: it was
+ * written long ago. */
+void pl_memlog_mark_dead_of(struct pl_memlog *log, uint64_t location, uint64_t bytes);
 
 /* The note (START, RETRY …) that was appended at @location tells nothing any more: compaction need
  * not ask. A hint: one that moved meanwhile is asked about. */

@@ -151,6 +151,13 @@ job_find(const struct pl_outcome_store *store, const struct pl_uuid *job)
     return NONE;
 }
 
+void
+pl_outcome_store_expect(const struct pl_outcome_store *store, const struct pl_uuid *job)
+{
+    if (store->jobs.size != 0)
+        __builtin_prefetch(&store->jobs.at[job_hash(job) & (store->jobs.size - 1)], 1);
+}
+
 /* Keys */
 
 static uint32_t
@@ -370,7 +377,8 @@ pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
                                      .location = location,
                                      .lsn = view.head.lsn,
                                      .finished_ms = result.finished_ms,
-                                     .bytes = view.bytes};
+                                     .bytes = (uint32_t)view.bytes,
+                                     .durable = (view.head.flags & PL_RECORD_DURABLE) != 0};
     return pl_outcome_store_add(store, &entry, &result.key);
 }
 
@@ -434,7 +442,7 @@ drop(struct pl_outcome_store *store, uint32_t number)
     struct pl_outcome_entry entry = store->slots[number].entry;
     uint32_t key = store->slots[number].key;
     if (!store->stays || !store->stays(store->user, &entry))
-        pl_memlog_mark_dead(store->log, entry.location);
+        pl_memlog_mark_dead_of(store->log, entry.location, entry.bytes);
     table_remove(&store->jobs, job_hash(&entry.job), number);
     list_remove(store, &store->age, BY_AGE, number);
     list_remove(store, &store->keys[key].list, BY_KEY, number);
@@ -450,11 +458,11 @@ let_go(struct pl_outcome_store *store, uint32_t number, bool evicted, pl_wall no
        pl_time now_boot_ns)
 {
     const struct pl_outcome_entry *entry = &store->slots[number].entry;
-    struct pl_record_view finish;
-    struct pl_record head = {
-        .type = PL_RECORD_ACK, .job = entry->job, .wall_ms = now_ms, .boot_ns = now_boot_ns};
-    if (pl_memlog_read(store->log, entry->location, false, &finish) == 0)
-        head.flags = finish.head.flags & PL_RECORD_DURABLE;
+    struct pl_record head = {.type = PL_RECORD_ACK,
+                             .flags = entry->durable ? PL_RECORD_DURABLE : 0,
+                             .job = entry->job,
+                             .wall_ms = now_ms,
+                             .boot_ns = now_boot_ns};
     uint64_t location;
     int r = pl_memlog_append(store->log, &head, NULL, 0, &location);
     if (r != 0)

@@ -33,7 +33,8 @@ struct pl_outcome_entry {
     uint64_t location; /* of its FINISH */
     uint64_t lsn;      /* of its FINISH: order, and half of the cursor */
     pl_wall finished_ms;
-    uint64_t bytes;
+    uint32_t bytes; /* of its FINISH, with the head */
+    bool durable;   /* the store has it too */
 };
 
 /* Where a list goes on; zero: from the start. Good across restarts. */
@@ -78,6 +79,9 @@ int pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location);
  * says itself, @key is its mailbox key. Return: 0, PL_OUTCOME_STORE_E_EXISTS, or -ENOMEM. */
 int pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_entry *entry,
                          const struct pl_job_key *key);
+
+/* An outcome of @job is about to be added: its place in the table is fetched meanwhile. */
+void pl_outcome_store_expect(const struct pl_outcome_store *store, const struct pl_uuid *job);
 
 /* Return: 0 or PL_OUTCOME_STORE_E_MISSING. */
 int pl_outcome_store_get(const struct pl_outcome_store *store, const struct pl_uuid *job,
