@@ -185,6 +185,19 @@ refuse_tag(const struct pl_tlv_field *table, size_t before, uint8_t tag)
     return PL_RECORD_E_UNKNOWN;
 }
 
+/* Of the fields from @next on. Tags are counted from 1, but for the data's, which is the last: so
+ * most are found at once. Return: @fields when there is none. */
+static inline size_t
+find_field(const struct pl_tlv_field *table, size_t fields, size_t next, uint8_t tag)
+{
+    size_t i = tag == table[fields - 1].tag ? fields - 1 : tag - 1u;
+    if (i >= next && i < fields && table[i].tag == tag)
+        return i;
+    for (i = next; i < fields && table[i].tag < tag; i++)
+        ;
+    return i < fields && table[i].tag == tag ? i : fields;
+}
+
 int
 pl_tlv_decode(const struct pl_tlv_field *table, size_t fields, struct pl_str body, void *object)
 {
@@ -198,10 +211,8 @@ pl_tlv_decode(const struct pl_tlv_field *table, size_t fields, struct pl_str bod
             return outcome;
         if (len > left(&r))
             return PL_RECORD_E_SHORT;
-        size_t i = next;
-        while (i < fields && table[i].tag < tag)
-            i++;
-        if (i == fields || table[i].tag != tag)
+        size_t i = find_field(table, fields, next, tag);
+        if (i == fields)
             return refuse_tag(table, next, tag);
         next = is_array(&table[i]) ? i : i + 1;
         struct pl_str value = take(&r, (size_t)len);

@@ -6,6 +6,7 @@
 #ifndef PL_RECORD_TLV_WRITE_H
 #define PL_RECORD_TLV_WRITE_H
 
+#include "base/unroll.h"
 #include "record/bytes.h"
 #include "record/job.h"
 #include "record/tlv.h"
@@ -212,19 +213,13 @@ put_field(struct pl_tlv_writer *w, const struct pl_tlv_field *field, const uint8
         put_int(w, field->tag, number);
 }
 
-#if defined(__clang__)
-#define PL_TLV_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define PL_TLV_UNROLL _Pragma("GCC unroll 64")
-#endif
-
 /* @table and @fields are constants where this is called. Outcomes of record.h. */
 static inline __attribute__((always_inline)) int
 pl_tlv_encode(const struct pl_tlv_field *table, size_t fields, const void *object, uint8_t *buf,
               size_t max, size_t *ret_len)
 {
     struct pl_tlv_writer w = {.at = buf, .end = buf + max};
-    PL_TLV_UNROLL
+    PL_UNROLL_ALL
     for (size_t i = 0; i < fields; i++)
         put_field(&w, &table[i], object);
     if (w.failed)

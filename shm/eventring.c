@@ -2,6 +2,7 @@
 
 #include "base/arith.h"
 #include "base/assert.h"
+#include "base/unroll.h"
 #include "shm/words.h"
 
 #define CELL_COUNT_MAX (1u << 24)
@@ -61,7 +62,9 @@ pl_eventring_write(struct pl_eventring_writer *writer, const void *payload, uint
      * one of them sees at its second look that the cell is no longer the old event */
     PL_SHM_STORE("eventring.open", &cell->number, 0, memory_order_relaxed);
     pl_words_store(cell->payload, payload, bytes);
-    for (uint32_t i = (bytes + 7) / 8; i < writer->cell_bytes / 8; i++)
+    const uint32_t end = writer->cell_bytes / 8;
+    PL_UNROLL_8
+    for (uint32_t i = (bytes + 7) / 8; i < end; i++)
         PL_SHM_STORE("eventring.rest", &cell->payload[i], 0, memory_order_release);
     /* release: the payload is whole before it has a number; pairs with try_read() */
     PL_SHM_STORE("eventring.number", &cell->number, number, memory_order_release);

@@ -198,7 +198,9 @@ pl_state_write_worker(struct pl_state_writer *w, uint32_t index, const struct pl
 uint64_t
 pl_state_write_event(struct pl_state_writer *w, const struct pl_state_event *event)
 {
-    return pl_eventring_write(&w->events, event, sizeof(*event));
+    /* Most have no text; what is not written becomes 0. */
+    size_t bytes = event->text[0] == '\0' ? offsetof(struct pl_state_event, text) : sizeof(*event);
+    return pl_eventring_write(&w->events, event, (uint32_t)bytes);
 }
 
 /* --- reader ----------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
 #ifndef PL_SHM_WORDS_H
 #define PL_SHM_WORDS_H
 
+#include "base/unroll.h"
 #include "shm/store.h"
 
 /* Copies @bytes of @src to @dst (8-byte aligned, room for the next multiple of 8; the rest of the
@@ -25,6 +26,7 @@ pl_words_store(_Atomic uint64_t *dst, const void *src, uint32_t bytes)
 {
     const uint8_t *p = src;
     uint32_t words = bytes / 8;
+    PL_UNROLL_8
     for (uint32_t i = 0; i < words; i++) {
         uint64_t word;
         __builtin_memcpy(&word, p + (size_t)i * 8, 8);
