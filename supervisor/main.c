@@ -279,16 +279,16 @@ keep_house(struct pl_supervisor *sup)
     pl_dead_evict(sup);
 }
 
+/* What somebody waits for, the disk first: it takes longest. */
 static void
 flush(struct pl_supervisor *sup)
 {
+    pl_store_feed(sup);
     if (sup->events_waiting)
         pl_events_deliver(sup);
     pl_workers_flush(sup);
     pl_session_flush_all(sup);
     pl_workers_flush(sup); /* what the flushing of sessions let in */
-    pl_store_feed(sup);
-    pl_link_flush(sup);
 }
 
 static void
@@ -378,12 +378,14 @@ run(struct pl_supervisor *sup)
         if (count > 0 || reports)
             active_at = sup->now;
         do_due(sup);
-        keep_house(sup);
         if (sup->publish_first) {
             sup->publish_first = false;
             pl_publish(sup, true);
         }
         flush(sup);
+        keep_house(sup); /* nobody waits for it */
+        pl_store_feed(sup);
+        pl_link_flush(sup);
         pl_publish_beat(sup);
         pl_publish(sup, false);
     }
