@@ -82,6 +82,27 @@ START_TEST(it_runs_where_it_ran)
 }
 END_TEST
 
+START_TEST(nothing_starts_before_restored)
+{
+    struct pl_restore queued = {.spec = ct_spec(&ct, 1), .seq = 1}, late = queued;
+    late.spec = ct_spec(&ct, 1);
+    late.seq = 2;
+    late.spec.deadline = ct.boot + S;
+    ct_worker(&ct, 0, 2);
+    for (int i = 0; i < 2; i++) {
+        struct pl_event event = {.kind = PL_EV_RESTORE_JOB, .restore = i == 0 ? &queued : &late};
+        ck_assert_int_eq(ct_step(&ct, event), 0);
+        ck_assert_ptr_null(ct_action(&ct, PL_ACT_START, PL_REF_NULL));
+    }
+    ct_tick(&ct, 2 * S); /* nor does anything end */
+    ck_assert_uint_eq(ct.out.count, 0);
+    restored();
+    ck_assert_ptr_nonnull(ct_action(&ct, PL_ACT_START, PL_REF_NULL));
+    ck_assert_ptr_nonnull(ct_action(&ct, PL_ACT_ENDED, PL_REF_NULL));
+    ck_assert_uint_eq(units_used(), 1);
+}
+END_TEST
+
 START_TEST(a_result_may_come_before_restored)
 {
     struct pl_ref job, worker = ct_worker(&ct, 0, 1);
@@ -254,6 +275,7 @@ main(void)
     TCase *tc = tcase_create("adopt");
     tcase_add_checked_fixture(tc, setup, teardown);
     tcase_add_test(tc, it_runs_where_it_ran);
+    tcase_add_test(tc, nothing_starts_before_restored);
     tcase_add_test(tc, a_result_may_come_before_restored);
     tcase_add_test(tc, the_time_out_counts_from_its_start);
     tcase_add_test(tc, a_stop_that_was_decided_is_decided_again);

@@ -207,6 +207,37 @@ START_TEST(compaction_and_restarts_lose_and_repeat_nothing)
 }
 END_TEST
 
+/* All that was logged is dead, and the store has had none of it. */
+START_TEST(compaction_waits_for_the_feed)
+{
+    struct pl_memlog *log = NULL;
+    uint64_t lsn, expected[500];
+    uint32_t count = 0;
+    ck_assert_int_eq(pl_memlog_open(&config, NULL, 0, &log), 0);
+    pl_memlog_feed_start(log, 0);
+    for (uint32_t i = 1; i <= 500; i++) {
+        pl_memlog_mark_dead(log, append(log, i, PL_RECORD_DURABLE, &lsn));
+        expected[count++] = lsn;
+    }
+    /* A round goes on as far as the feed was when it is looked at, and no farther. */
+    uint32_t taken = 0;
+    while (taken < count) {
+        pl_memlog_compact_force(log);
+        ck_assert_int_eq(pl_memlog_compact(log, UINT64_MAX), 0);
+        uint32_t got = drain(log, expected + taken, count - taken, 100);
+        ck_assert_uint_gt(got, 0);
+        taken += got;
+    }
+    uint32_t before = held_count;
+    pl_memlog_compact_force(log);
+    ck_assert_int_eq(pl_memlog_compact(log, UINT64_MAX), 0);
+    ck_assert_uint_lt(held_count, before);
+    pl_memlog_free(log);
+    while (held_count > 0)
+        let_go(NULL, held_key[0], 0);
+}
+END_TEST
+
 START_TEST(restored_records_keep_their_lsn_and_are_not_fed)
 {
     struct pl_memlog_config above = config;
@@ -245,6 +276,7 @@ main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, only_durable_records_are_fed_in_order);
     tcase_add_loop_test(tcase, compaction_and_restarts_lose_and_repeat_nothing, 0, 8);
+    tcase_add_test(tcase, compaction_waits_for_the_feed);
     tcase_add_test(tcase, restored_records_keep_their_lsn_and_are_not_fed);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);

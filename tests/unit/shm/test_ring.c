@@ -247,6 +247,8 @@ START_TEST(test_every_flipped_bit_is_seen)
         setup();
         ck_assert_int_eq(push(1, 20), 0);
         ring.producer.cells[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        struct pl_ring_consumer looker = consumer;
+        ck_assert_int_eq(pl_ring_peek(&looker, &record), PL_RING_E_CORRUPT);
         ck_assert_int_eq(pl_ring_pop(&consumer, buf, sizeof(buf), &record), PL_RING_E_CORRUPT);
     }
 }
