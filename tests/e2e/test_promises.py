@@ -8,6 +8,8 @@ import contextlib
 import os
 import select
 import signal
+import struct
+import time
 
 import lib
 import peer
@@ -38,6 +40,31 @@ def state_of(pid):
         return file.read().rpartition(')')[2].split()[0]
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def change_identity(segment):
+    """A worker's segment says that another process wrote it: docs/SHM.md, two-copy slot."""
+    base, copy_bytes = 448, 64
+    segment.seek(base)
+    generation, = struct.unpack('<Q', segment.read(8))
+    segment.seek(base + 64 + (generation & 1) * copy_bytes + 16)
+    pid, = struct.unpack('<I', (payload := segment.read(40))[:4])
+    payload = struct.pack('<I', pid + 1) + payload[4:]
+    generation += 1
+    copy = struct.pack('<QQ', generation, len(payload) << 32 | crc32c(payload + struct.pack('<Q', generation)))
+    segment.seek(base + 64 + (generation & 1) * copy_bytes)
+    segment.write(copy + payload)
+    segment.seek(base)
+    segment.write(struct.pack('<Q', generation))
+
+
 class Promises(lib.Test):
     config = CONFIG
 
@@ -51,16 +78,16 @@ class Promises(lib.Test):
     def path(self, name):
         return self.instance.dir / name
 
-    def kill_supervisor(self):
-        old = self.instance.supervisor_pid()
+    def kill_supervisor(self, old=None):
+        old = old or self.instance.supervisor_pid()
         os.kill(old, signal.SIGKILL)
         lib.until('another supervisor serves', lambda: self.plctl('status').code == 0 and
                   self.instance.supervisor_pid() != old)
 
-    def gated(self, name, *options):
+    def gated(self, name, *options, before=''):
         """A program that says that it began, and waits until it is let go."""
         os.mkfifo(self.path(f'{name}.gate'))
-        job = self.instance.run_detached('sh', '-c', f'echo run >> {self.path(name)}; '
+        job = self.instance.run_detached('sh', '-c', f'{before} echo run >> {self.path(name)}; '
                                          f'read x < {self.path(name)}.gate; echo done', options=options)
         return job
 
@@ -188,6 +215,19 @@ class Disk(Promises):
             self.let_go(name)
             self.plctl('wait', job, code=0)
 
+    def test_an_attempt_that_was_never_sent_is_not_counted(self):
+        """Its START is in the log, and the supervisor dies while that is on its way to the disk."""
+        self.plctl('pool', 'pause', 'build', code=0)
+        once = self.gated('once', '--at-most-once')
+        with self.stopped_store():
+            self.plctl('pool', 'resume', 'build', code=0)
+            lib.until('it has its units', lambda: self.pool('build')['running'] == 1)
+            self.others_are_served()
+            self.kill_supervisor()
+        self.let_go('once')
+        self.plctl('wait', once, code=0)
+        self.assertEqual((self.instance.job(once)['attempt'], self.starts('once')), (1, 1))
+
     def test_a_second_attempt_waits_for_its_start(self):
         again = self.gated('again')
         lib.until('it runs', lambda: self.starts('again'))
@@ -240,13 +280,75 @@ class Restart(Promises):
                 for pool in ('quick', 'soft') for _ in range(2)]
         for job in jobs:
             self.plctl('wait', job, code=0)
-        self.plctl('mailbox', 'ack', jobs[0], jobs[2], code=0)
+        # As a dead letter it stays in the log.
+        failed = self.instance.run_detached('false', options=('--session', 's'))
+        self.plctl('wait', failed, code=10)
+        self.plctl('mailbox', 'ack', jobs[0], jobs[2], failed, code=0)
         for _ in range(2):
             self.kill_supervisor()
             self.assertEqual({mail['id'] for mail in self.mail()}, {jobs[1], jobs[3]})
         self.instance.power_cut()
         self.instance.start()
         self.assertEqual({mail['id'] for mail in self.mail()}, {jobs[1]})
+
+    def test_a_cancel_outlives_all(self):
+        """What was to be stopped is not run again, although it had not ended when all died."""
+        job = self.gated('c', before='trap "" TERM INT;')
+        lib.until('it runs', lambda: self.starts('c'))
+        self.plctl('cancel', job, code=0)
+        self.instance.power_cut()
+        self.instance.start()
+        self.plctl('wait', job, '--no-fail', code=0)
+        self.assertEqual((self.instance.job(job)['outcome'], self.starts('c')), ('cancelled', 1))
+
+    def test_a_time_out_does_not_begin_anew(self):
+        """The supervisor sees nothing until it is over; then it is over at once, not after it again."""
+        job = self.gated('t', '--timeout', '6s')
+        lib.until('it runs', lambda: self.starts('t'))
+        end = self.path('t').stat().st_mtime + 6.1
+        pid = self.instance.supervisor_pid()
+        os.kill(pid, signal.SIGSTOP)
+        lib.until('its time is over', lambda: time.time() > end)
+        self.kill_supervisor(pid)
+        self.plctl('wait', job, '--no-fail', '--timeout', '4s', code=0)
+        self.assertEqual(self.instance.job(job)['outcome'], 'timed_out')
+
+    def test_a_stop_of_an_earlier_job_is_not_taken_for_the_next(self):
+        """Each dispatch into a slot has a number of its own, whoever sends it: stop words name it."""
+        jobs = [self.gated(name) for name in 'ab']
+        lib.until('both workers have one', lambda: self.starts('a') and self.starts('b'))
+        self.plctl('cancel', *jobs, code=0)
+        for job in jobs:
+            self.plctl('wait', job, '--no-fail', code=0)
+        workers = self.workers()
+        self.kill_supervisor()
+        self.assertEqual(self.workers(), workers)
+        for name in 'cd':
+            jobs.append(self.gated(name))
+        for name, job in zip('cd', jobs[2:]):
+            lib.until(f'{name} runs', lambda n=name: self.starts(n))
+            self.let_go(name)
+            self.plctl('wait', job, code=0)
+
+    def test_a_worker_that_is_another_process_is_not_believed(self):
+        jobs = {name: self.gated(name) for name in 'ab'}
+        lib.until('both workers have one', lambda: self.starts('a') and self.starts('b'))
+        workers = self.workers()
+        pid = self.instance.supervisor_pid()
+        os.kill(pid, signal.SIGSTOP)
+        for worker in workers:
+            with open(f'/proc/{worker}/fd/4', 'r+b', buffering=0) as segment:
+                change_identity(segment)
+        self.kill_supervisor(pid)
+        for name, job in jobs.items():
+            lib.until(f'{name} runs again', lambda n=name: self.starts(n) == 2)
+            self.let_go(name)
+            self.plctl('wait', job, code=0)
+        self.assertFalse(workers & self.workers())
+
+    def workers(self):
+        found = self.plctl('workers', 'ls', '--json', code=0).json()['workers']
+        return {worker['pid'] for worker in found if worker['group'] == 'sh'}
 
     def mail(self):
         return self.plctl('mailbox', 'ls', '--session', 's', '--json', code=0).json()

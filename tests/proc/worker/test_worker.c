@@ -78,7 +78,14 @@ START_TEST(test_current_job)
     fake_stop_job(&fake, 0, PL_STOP_CANCEL, PL_STOP_ASK);
     fake_finished(&fake);
     ck_assert_int_eq(fake.done.head.code, PL_FINISH_CANCELLED);
-    drain(); /* the slot is committed behind the publication, so look when the process is gone */
+    /* The slot is committed behind the publication, so look when the process is gone. */
+    fake_control(&fake, PL_S2W_DRAIN);
+    ck_assert_int_eq(fake_wait_exit(&fake), 0);
+    ck_assert_int_eq(pl_channel_read_current(&fake.channel, 0, &current), PL_SLOT_OK);
+    ck_assert_int_eq(current.state, PL_CURRENT_FINISHED);
+    ck_assert(pl_uuid_equal(&current.job, &fake.job[0]));
+    ck_assert_uint_eq(current.generation, fake.generation[0]);
+    fake_end(&fake);
 }
 END_TEST
 
@@ -92,6 +99,31 @@ START_TEST(test_late_stop)
     job.payload = "next";
     job.bytes = 4;
     fake_dispatch(&fake, 0, &job);
+    fake_finished(&fake);
+    ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
+    drain();
+}
+END_TEST
+
+/* The same when the next one runs already. */
+START_TEST(test_stop_of_the_job_before)
+{
+    struct pl_ring_record record;
+    struct pl_rec_stop stop = {.reason = PL_STOP_CANCEL, .level = PL_STOP_ASK};
+    struct pl_ring_part part = {&stop, sizeof(stop)};
+    struct pl_ring_meta meta = {.kind = PL_S2W_STOP, .slot = 0};
+    begin(shipped_plugin("sleep"), 1);
+    job.payload = "1";
+    job.bytes = 1;
+    fake_dispatch(&fake, 0, &job);
+    fake_finished(&fake);
+    meta.generation = fake.generation[0];
+    job.payload = "300";
+    job.bytes = 3;
+    fake_dispatch(&fake, 0, &job);
+    fake_until(&fake, PL_W2S_STARTED, &record);
+    ck_assert_int_eq(pl_ring_add_parts(&fake.channel.out, &meta, &part, 1), PL_RING_OK);
+    fake_ring(&fake);
     fake_finished(&fake);
     ck_assert_int_eq(fake.done.head.code, PL_FINISH_OK);
     drain();
@@ -498,6 +530,7 @@ main(int argc, char **argv)
     tcase_add_test(tcase, test_life);
     tcase_add_test(tcase, test_current_job);
     tcase_add_test(tcase, test_late_stop);
+    tcase_add_test(tcase, test_stop_of_the_job_before);
     tcase_add_test(tcase, test_inline_batch);
     tcase_add_test(tcase, test_execute_batch);
     tcase_add_test(tcase, test_threads_at_once);
