@@ -84,7 +84,8 @@ const struct pl_option pl_options[] = {
     R("supervisor.shutdown.kill_grace", DURATION, ROOT(shutdown.kill_grace), "10s",
       "Between asking a worker to end and killing it."),
     R("supervisor.shutdown.orphan_grace", DURATION, ROOT(shutdown.orphan_grace), "10m",
-      "How long a worker without a supervisor waits to be adopted.", .flags = TUNING),
+      "How long a worker of a durable pool that has lost guard and supervisor waits to be "
+      "adopted."),
     S("supervisor.reload", "Reading this file again."),
     KNOB("supervisor.reload.triggers", STRINGS, "SIGHUP plctl", "What starts a reload."),
     KNOB("supervisor.partitions", STRING, "auto",

@@ -6,7 +6,7 @@
  * stream while it runs when the submit asked for one; stderr goes line by line to the job's log.
  * Also from the metadata: "env" (NAME=value, each ended by NUL: the whole environment), "cwd",
  * "umask" (octal), "pty" ("ROWSxCOLUMNS": a terminal instead of pipes). PL_JOB_ID, PL_JOB_TYPE,
- * PL_ATTEMPT and PL_DEADLINE_MS are always in the environment.
+ * PL_ATTEMPT, PL_DEADLINE_MS and PL_TREE are always in the environment.
  *
  * A status other than 0 fails the job. Each program is a session of its own: a stop sends SIGTERM
  * to its process group, the second one SIGKILL. What a program leaves in its group when it ends is

@@ -164,6 +164,9 @@ make_env(struct launch *launch, struct pl_exec_job *job)
         return -ENOMEM;
     bool good = env_put(launch->env, &count, "PL_JOB_ID", command_api->job_id(job)) &&
                 env_put(launch->env, &count, "PL_JOB_TYPE", command_api->job_type(job));
+    const char *tree = getenv("PL_TREE"); /* by which the processes of a worker are found */
+    if (tree != NULL)
+        good = good && env_put(launch->env, &count, "PL_TREE", tree);
     snprintf(number, sizeof(number), "%u", command_api->job_attempt(job));
     good = good && env_put(launch->env, &count, "PL_ATTEMPT", number);
     int64_t left = command_api->job_remaining_ns(job);

@@ -296,6 +296,10 @@ uint64_t pl_channel_own_control(const struct pl_channel *channel);
  * the worker's eventfd; pl_bell_awake() it after. */
 struct pl_bell *pl_channel_room_bell(struct pl_channel *channel);
 
+/* A walk over the reports that the supervisor has not given back (channel_adopt.c): peek and skip,
+ * never release. Return: as pl_ring_consumer_attach(). */
+int pl_channel_unread_begin(const struct pl_channel *channel, struct pl_ring_consumer *ret_walk);
+
 /* The slot's body as the supervisor left it. */
 const void *pl_channel_worker_body(const struct pl_channel *channel, uint32_t slot);
 

@@ -24,6 +24,18 @@ pl_channel_pending_begin(const struct pl_channel *channel, struct pl_ring_consum
     return outcome;
 }
 
+int
+pl_channel_unread_begin(const struct pl_channel *channel, struct pl_ring_consumer *ret_walk)
+{
+    PL_ASSERT(!channel->supervisor);
+    const struct pl_w2s_control *mine = (const void *)(channel->own + CONTROL_OFFSET);
+    const struct pl_s2w_control *theirs = (const void *)(channel->peer + CONTROL_OFFSET);
+    /* The consumer's half is the supervisor's, mapped read-only: read, and never released to. */
+    return pl_ring_consumer_attach(
+        ret_walk, &mine->report, (struct pl_ring_in *)(uintptr_t)&theirs->report,
+        channel->own + channel->layout.w2s_report, channel->params.report_ring_bytes);
+}
+
 enum pl_stop_reason
 pl_channel_stop_word(const struct pl_channel *channel, uint32_t slot, uint32_t *ret_generation)
 {

@@ -335,6 +335,35 @@ fill_place(const struct pl_supervisor *sup, const struct pl_worker *worker, uint
         restore->spec.flags |= PL_SPEC_SOLO;
 }
 
+bool
+pl_adopt_begun(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+               struct pl_recovered_job *ret_begun)
+{
+    struct pl_recovered_job begun = *job;
+    struct pl_record_view submit;
+    struct pl_worker *worker;
+    uint32_t slot;
+    begun.attempts++;
+    begun.state = PL_JOB_RUNNING;
+    begun.start_location = 0;
+    if (job->state == PL_JOB_RUNNING || job->cancel_outcome != PL_OUTCOME_NONE ||
+        !find_seat(sup, &begun, &worker, &slot) ||
+        pl_memlog_read(sup->log, job->submit_location, false, &submit) != PL_MEMLOG_OK ||
+        is_earlier_life(sup, &begun, &worker->seats[slot], submit.head.boot_ns))
+        return false;
+    worker->runs[slot].start_unlogged = true;
+    *ret_begun = begun;
+    return true;
+}
+
+/* When a job began by its worker's word, where the log has no better one. */
+static pl_time
+boot_of_seat(const struct pl_supervisor *sup, const struct pl_seat *seat)
+{
+    pl_time age = seat->started > 0 && seat->started < sup->now ? sup->now - seat->started : 0;
+    return sup->now_boot - age;
+}
+
 enum pl_adopt_place
 pl_adopt_place(struct pl_supervisor *sup, const struct pl_recovered_job *job,
                struct pl_restore *restore, struct pl_worker **ret_worker)
@@ -343,11 +372,12 @@ pl_adopt_place(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     struct pl_job_note note;
     struct pl_worker *worker;
     if (pl_memlog_read(sup->log, job->start_location, false, &view) != PL_MEMLOG_OK ||
-        view.head.type != PL_RECORD_START || pl_job_note_decode(view.body, &note) != 0) {
+        view.head.type != PL_RECORD_START || pl_job_note_decode(view.body, &note) != 0 ||
+        note.worker.len == 0) { /* the store does not say who */
         note = (struct pl_job_note){.slot = 0};
-        view.head.boot_ns = sup->now_boot;
         if (!find_seat(sup, job, &worker, &note.slot))
             return PL_ADOPT_NOWHERE;
+        view.head.boot_ns = boot_of_seat(sup, &worker->seats[note.slot]);
     } else {
         worker = find_worker(sup, &note);
     }
@@ -395,6 +425,19 @@ stop_again(struct pl_supervisor *sup, struct pl_ref ref, enum pl_stop_reason sto
     (void)pl_step(sup, &event);
 }
 
+/* That it runs here has to be in the log like any other START. */
+static void
+log_start(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_recovered_job *job,
+          uint32_t slot)
+{
+    const struct pl_job_note note = {.worker = {worker->name, strlen(worker->name)},
+                                     .worker_gen = worker->gen,
+                                     .slot = slot,
+                                     .crashes = job->crashes};
+    (void)pl_log_note(sup, PL_RECORD_START, &job->id, job->submit_location, job->attempts, &note);
+    worker->runs[slot].start_unlogged = false;
+}
+
 void
 pl_adopt_run(struct pl_supervisor *sup, struct pl_worker *worker,
              const struct pl_recovered_job *job, const struct pl_restore *restore,
@@ -412,8 +455,11 @@ pl_adopt_run(struct pl_supervisor *sup, struct pl_worker *worker,
     run->log_cut = true;
     run->started = restore->run.started;
     run->permille = -1;
+    run->started_ms = sup->now_wall - (sup->now - run->started) / PL_NS_PER_MS;
     if (pl_memlog_read(sup->log, job->start_location, false, &view) == PL_MEMLOG_OK)
         run->started_ms = view.head.wall_ms;
+    if (run->start_unlogged)
+        log_start(sup, worker, job, slot);
     worker->busy++;
     seat->claimed = true;
     adopt_stream(sup->welcome, worker, slot);

@@ -35,6 +35,11 @@ enum pl_adopt_place {
  * then; the guard falls back on ending the trees. */
 int pl_adopt_workers(struct pl_supervisor *sup);
 
+/* Whether a job that the log has as waiting has been begun: its first START may be lost with
+ * guard, supervisor and store, when a worker had the job already. Fills @ret_begun then. */
+bool pl_adopt_begun(struct pl_supervisor *sup, const struct pl_recovered_job *job,
+                    struct pl_recovered_job *ret_begun);
+
 /* Where a job runs that the log has as RUNNING. Fills restore->run, and SOLO in its flags. */
 enum pl_adopt_place pl_adopt_place(struct pl_supervisor *sup, const struct pl_recovered_job *job,
                                    struct pl_restore *restore, struct pl_worker **ret_worker);

@@ -21,6 +21,7 @@
 
 #include <stdint.h>
 
+#include "shm/heir.h"
 #include "shm/worker_fds.h"
 
 #define PL_GUARD_FD            3           /* in the supervisor */
@@ -30,6 +31,20 @@
 #define PL_GUARD_HELD_MAX      4096        /* descriptors under HOLD */
 #define PL_GUARD_FDS_MAX       8           /* descriptors in one message */
 #define PL_GUARD_MEMO_BYTES    256         /* what a supervisor notes for its successor */
+
+/* Keys of HOLD that name the stream of a slot: the guard passes those on to the worker, which hands
+ * them to the next guard (shm/heir.h). All other keys are the supervisor's own. */
+#define PL_GUARD_STREAM_BIT (1ull << 63)
+
+static inline uint64_t
+pl_guard_stream_key(uint32_t worker, uint32_t slot)
+{
+    return PL_GUARD_STREAM_BIT | (uint64_t)worker << 16 | slot;
+}
+
+/* Status of a worker that is no child of this guard: how it ended cannot be known. Neither
+ * WIFEXITED() nor WIFSIGNALED(). */
+#define PL_GUARD_STATUS_UNKNOWN (-1)
 
 /* Exit statuses of pl-supervisor that the guard understands. */
 #define PL_SUPERVISOR_EXIT_CONFIG 3 /* configuration invalid: do not try again */

@@ -110,6 +110,22 @@ limits_of(const struct pl_config_workers *config, struct pl_guard_rlimit limits[
     return count;
 }
 
+/* What lets a worker outlive its guard. Of jobs in memory the next run would know nothing: their
+ * workers end with the guard. */
+static void
+add_heir(struct env *env, const struct pl_supervisor *sup, const struct pl_worker *worker)
+{
+    const struct pl_group *group = &sup->groups[worker->group];
+    char tree[37];
+    pl_uuid_format(&worker->channel.id, tree);
+    env_add(env, PL_HEIR_ENV_TREE "=%s", tree);
+    if (sup->pools[group->pool].config->queue.type != PL_CONFIG_QUEUE_LMDB)
+        return;
+    env_add(env, PL_HEIR_ENV_RUN_DIR "=%s", sup->run_dir);
+    env_add(env, PL_HEIR_ENV_GRACE "=%lld",
+            (long long)(sup->config->shutdown.orphan_grace / PL_NS_PER_MS));
+}
+
 static void
 fill_env(struct env *env, struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -131,6 +147,7 @@ fill_env(struct env *env, struct pl_supervisor *sup, struct pl_worker *worker)
     env_add(env, "PL_STATE_DIR=%s", sup->state_dir);
     env_add(env, "PL_WORK_DIR=%s", config->work_dir != NULL ? config->work_dir : sup->state_dir);
     env_add(env, "PL_CONCURRENCY=%u", config->concurrency);
+    add_heir(env, sup, worker);
     env_add(env, "PL_RUN_AS_OWNER=%d", config->run_as == PL_CONFIG_RUN_AS_OWNER);
     env_add(env, "PL_NICE=%d", config->sandbox.nice);
     env_add(env, "PL_OOM_SCORE_ADJ=%d", config->sandbox.oom_score_adj);

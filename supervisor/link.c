@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "supervisor/configure.h"
 #include "supervisor/stop.h"
 #include "supervisor/worker.h"
@@ -190,6 +191,31 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
     }
 }
 
+/* News of the end of a worker, in the middle of a start. Return: whether it is kept for later. */
+static bool
+put_off(struct pl_supervisor *sup, const struct pl_guard_message *message)
+{
+    if (sup->started || message->u.worker.worker == PL_STORE_WORKER ||
+        (message->kind != PL_GUARD_EXITED && message->kind != PL_GUARD_TREE_GONE))
+        return false;
+    struct pl_guard_message *kept =
+        extend(&sup->put_off, &sup->put_off_count, sizeof(*sup->put_off));
+    PL_ASSERT(kept != NULL);
+    *kept = *message;
+    return true;
+}
+
+void
+pl_link_started(struct pl_supervisor *sup)
+{
+    sup->started = true;
+    for (size_t i = 0; i < sup->put_off_count; i++)
+        handle(sup, &sup->put_off[i]);
+    free(sup->put_off);
+    sup->put_off = NULL;
+    sup->put_off_count = 0;
+}
+
 static void
 guard_is_gone(struct pl_supervisor *sup, int rc)
 {
@@ -205,7 +231,8 @@ pl_link_ready(struct pl_supervisor *sup)
     struct pl_guard_message message;
     int rc;
     while ((rc = pl_guard_client_receive(sup->guard, &message)) == PL_GUARD_RECV_MESSAGE)
-        handle(sup, &message);
+        if (!put_off(sup, &message))
+            handle(sup, &message);
     if (rc != 0)
         guard_is_gone(sup, rc == PL_GUARD_RECV_CLOSED ? -EPIPE : rc);
 }

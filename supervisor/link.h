@@ -37,8 +37,13 @@ int pl_link_welcome(struct pl_supervisor *sup, struct pl_welcome *welcome);
 /* The lists; not the descriptors in them. */
 void pl_welcome_free(struct pl_welcome *welcome);
 
-/* Everything the guard has said since. A guard that is gone ends the supervisor gracefully. */
+/* Everything the guard has said since; but what it says of workers during a start waits until
+ * pl_link_started(): the jobs of adopted workers have to find them as they were. A guard that is
+ * gone ends the supervisor gracefully. */
 void pl_link_ready(struct pl_supervisor *sup);
+
+/* Every job has found its worker. */
+void pl_link_started(struct pl_supervisor *sup);
 
 /* End of turn: what was queued goes out; the loop watches for room when it does not. */
 void pl_link_flush(struct pl_supervisor *sup);

@@ -27,6 +27,7 @@
 #include "supervisor/events.h"
 #include "supervisor/health.h"
 #include "supervisor/link.h"
+#include "supervisor/orphans.h"
 #include "supervisor/publish.h"
 #include "supervisor/restore.h"
 #include "supervisor/stop.h"
@@ -260,6 +261,7 @@ do_due(struct pl_supervisor *sup)
     pl_store_due(sup);
     pl_health_due(sup);
     pl_stop_due(sup);
+    pl_orphans_due(sup);
     if (sup->reload_wanted) {
         sup->reload_wanted = false;
         pl_configure_reload(sup, NULL);

@@ -201,8 +201,8 @@ take_log(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ri
 
 /* ---- FINISHED ---- */
 
-static enum pl_result
-result_of(uint32_t code)
+enum pl_result
+pl_report_result(uint32_t code)
 {
     switch (code) {
     case PL_FINISH_OK:
@@ -369,7 +369,7 @@ step_finished(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
                                           .worker = {worker->index, worker->gen},
                                           .slot = slot,
                                           .attempt = done->attempt,
-                                          .result = result_of(fin->head.code)}};
+                                          .result = pl_report_result(fin->head.code)}};
     worker->done_total++;
     pl_step_with(sup, &event, &facts);
 }

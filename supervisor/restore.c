@@ -10,6 +10,7 @@
 #include "supervisor/act.h"
 #include "supervisor/adopt.h"
 #include "supervisor/dead.h"
+#include "supervisor/orphans.h"
 #include "util/entropy.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -215,8 +216,21 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
     pl_repeat_note(sup->repeats, &numbered, pl_repeat_digest(spec.type, spec.payload), &job->id);
     bool configured = fill_restore(sup, job, &spec, &restore);
     enum pl_adopt_place place = PL_ADOPT_NOWHERE;
+    struct pl_recovered_job begun;
+    if (configured && pl_adopt_begun(sup, job, &begun)) {
+        job = &begun;
+        restore.attempt = job->attempts;
+    }
     if (configured && job->state == PL_JOB_RUNNING)
         place = pl_adopt_place(sup, job, &restore, &worker);
+    struct pl_recovered_job ran;
+    if (configured && place == PL_ADOPT_NOWHERE && pl_orphans_have(sup, job, &ran)) {
+        uint32_t attempt = restore.attempt;
+        restore.attempt = ran.attempts;
+        if (pl_orphans_end(sup, &ran, &restore))
+            return true;
+        restore.attempt = attempt;
+    }
     if (place == PL_ADOPT_NOWHERE && job->state == PL_JOB_RUNNING &&
         (spec.flags & PL_SUBMIT_AT_MOST_ONCE) != 0) {
         interrupt(sup, job, &head, &spec);
@@ -440,6 +454,8 @@ pl_restore(struct pl_supervisor *sup)
     fill_log_config(sup, &config);
     bool durable = pl_store_is_wanted(sup) || store_is_there(sup);
     int rc = durable ? pl_store_open(sup) : 0;
+    if (rc == 0)
+        rc = pl_orphans_open(sup);
     if (rc < 0)
         return rc;
     if (durable && (fd_count == 0 || !pl_store_was_begun(sup))) {
@@ -454,6 +470,7 @@ pl_restore(struct pl_supervisor *sup)
     if (rc < 0)
         return rc;
     pl_adopt_settle(sup); /* before time-outs may fire and jobs start */
+    pl_link_started(sup);
     struct pl_event restored = {.kind = PL_EV_RESTORED};
     (void)pl_step(sup, &restored);
     return 0;

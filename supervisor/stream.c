@@ -7,25 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shm/stream_head.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/worker.h"
 #include "util/fd.h"
 
-#define MAGIC       0x4d41455254534c50u
-#define HEAD_BYTES  64u
 #define FIRST_BYTES (64u << 10)
 #define KEEP_BYTES  (256u << 10) /* a larger one is not kept for the next job */
-
-struct pl_stream_head {
-    uint64_t magic;
-    struct pl_uuid job;
-    uint32_t attempt;
-    uint32_t reserved;
-    uint64_t cut_at;        /* bytes from here on are not kept; UINT64_MAX: all are */
-    _Atomic uint64_t total; /* stored last: what is before it is whole */
-    uint64_t unused[2];
-};
-_Static_assert(sizeof(struct pl_stream_head) == HEAD_BYTES, "shared layout");
 
 static uint64_t
 total_of(const struct pl_stream_head *head)
@@ -60,7 +48,7 @@ pl_stream_bytes(const struct pl_stream *stream)
         return (struct pl_str){NULL, 0};
     uint64_t total = total_of(stream->head);
     uint64_t kept = total < stream->head->cut_at ? total : stream->head->cut_at;
-    return (struct pl_str){(const char *)stream->head + HEAD_BYTES, kept};
+    return (struct pl_str){(const char *)stream->head + PL_STREAM_HEAD_BYTES, kept};
 }
 
 static int
@@ -104,7 +92,7 @@ begin(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
     head->job = run->id;
     head->attempt = run->attempt;
     atomic_thread_fence(memory_order_release); /* all of that before it names a job again */
-    head->magic = MAGIC;
+    head->magic = PL_STREAM_MAGIC;
     run->stream.begun = true;
     return true;
 }
@@ -139,11 +127,11 @@ pl_stream_append(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t s
     }
     uint64_t total = total_of(stream->head);
     bool room = stream->head->cut_at == UINT64_MAX && total + bytes.len <= limit &&
-                grow(stream, HEAD_BYTES + total + bytes.len);
+                grow(stream, PL_STREAM_HEAD_BYTES + total + bytes.len);
     if (!room && stream->head->cut_at == UINT64_MAX)
         stream->head->cut_at = total;
     else if (room)
-        memcpy((char *)stream->head + HEAD_BYTES + total, bytes.data, bytes.len);
+        memcpy((char *)stream->head + PL_STREAM_HEAD_BYTES + total, bytes.data, bytes.len);
     publish(stream->head, total + bytes.len);
 }
 
@@ -196,8 +184,8 @@ pl_stream_adopt(struct pl_stream *stream, int fd, const struct pl_uuid *job, uin
         return false;
     struct pl_stream_head *head = base;
     uint64_t total = total_of(head), kept = total < head->cut_at ? total : head->cut_at;
-    if (head->magic != MAGIC || !pl_uuid_equal(&head->job, job) || head->attempt != attempt ||
-        kept > mapped - HEAD_BYTES) {
+    if (head->magic != PL_STREAM_MAGIC || !pl_uuid_equal(&head->job, job) ||
+        head->attempt != attempt || kept > mapped - PL_STREAM_HEAD_BYTES) {
         munmap(base, mapped);
         return false;
     }

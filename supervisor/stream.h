@@ -18,6 +18,7 @@
 
 #include "base/types.h"
 #include "base/uuid.h"
+#include "supervisor/guard_proto.h"
 
 struct pl_supervisor;
 struct pl_worker;
@@ -31,12 +32,12 @@ struct pl_stream {
 };
 
 /* The key under which the guard holds it. */
-#define PL_STREAM_KEY_BIT (1ull << 63)
+#define PL_STREAM_KEY_BIT PL_GUARD_STREAM_BIT
 
 static inline uint64_t
 pl_stream_key(uint32_t worker, uint32_t slot)
 {
-    return PL_STREAM_KEY_BIT | (uint64_t)worker << 16 | slot;
+    return pl_guard_stream_key(worker, slot);
 }
 
 /* The next piece of the job that runs in @slot. What does not fit below @limit is cut, and so is

@@ -161,6 +161,19 @@ struct pl_supervisor {
     uint32_t drain_count;
     pl_time stop_deadline; /* monotonic; 0: none */
     bool reload_wanted;
+
+    /* Outcomes that were found in files (orphans.h). */
+    struct pl_orphans {
+        struct pl_orphan *items;
+        size_t count;
+        int folder;   /* -1: none */
+        uint64_t lsn; /* once this is durable the files may go */
+    } orphans;
+
+    /* Start (link.h). */
+    bool started;
+    struct pl_guard_message *put_off;
+    size_t put_off_count;
 };
 
 #endif

@@ -50,8 +50,9 @@ struct pl_run {
     bool dispatch_waits; /* START was decided; the ring had no room, or … */
     uint64_t after;      /* … this lsn of the log is to be durable first; 0: none */
     bool keep_stream;
-    bool adopted;     /* it began under an earlier supervisor */
-    bool stream_lost; /* pieces of its stream are nowhere: it is no result */
+    bool adopted;        /* it began under an earlier supervisor */
+    bool start_unlogged; /* … whose START is lost; during an adoption */
+    bool stream_lost;    /* pieces of its stream are nowhere: it is no result */
     pl_wall started_ms;
     pl_time started;         /* monotonic */
     struct pl_stream stream; /* of the slot: kept from job to job, like generation */
@@ -226,6 +227,8 @@ void pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint
 
 /* Takes what lies in the report ring, at most @max records. Return: how many were taken. */
 uint32_t pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t max);
+/* What enum pl_finish_code means to the core. */
+enum pl_result pl_report_result(uint32_t code);
 
 /* Frees what a run holds and makes its slot idle. */
 void pl_run_clear(struct pl_worker *worker, struct pl_run *run);

@@ -36,6 +36,31 @@ pl_fd_bury(int fd)
 }
 
 int
+pl_fd_bury_for_now(int fd, void **ret_grave)
+{
+    void *grave = mmap(NULL, 1, PROT_NONE, MAP_PRIVATE, fd, 0);
+
+    if (grave == MAP_FAILED)
+        return -errno;
+    if (madvise(grave, 1, MADV_DONTFORK) < 0) {
+        int r = -errno;
+
+        munmap(grave, 1);
+        return r;
+    }
+    close(fd);
+    *ret_grave = grave;
+    return 0;
+}
+
+void
+pl_fd_exhume(void *grave)
+{
+    if (grave != NULL)
+        munmap(grave, 1);
+}
+
+int
 pl_fd_set_cloexec(int fd, bool on)
 {
     int flags = fcntl(fd, F_GETFD);

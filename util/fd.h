@@ -29,6 +29,10 @@ int pl_fd_set_nonblock(int fd, bool on);
  */
 int pl_fd_bury(int fd);
 
+/* The same until pl_fd_exhume(), and not for children that are forked. */
+int pl_fd_bury_for_now(int fd, void **ret_grave);
+void pl_fd_exhume(void *grave);
+
 /* Opens /dev/null on each of 0, 1 and 2 that is closed, so that nothing of ours lands there. */
 int pl_fd_guard_stdio(void);
 

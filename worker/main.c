@@ -44,7 +44,9 @@ on_sigterm(int signo)
 static int
 attach(struct pl_exec_host *host)
 {
-    int rc = pl_fd_bury(PL_WORKER_FD_LOCK); /* before any code of a plugin */
+    /* before any code of a plugin */
+    int rc = pl_fd_bury_for_now(PL_WORKER_FD_LOCK, &host->lock_grave);
+    (void)pl_fd_set_cloexec(PL_WORKER_FD_HEIR, true);
     if (rc == 0)
         rc = pl_map_open(PL_WORKER_FD_S2W, false, &host->s2w);
     if (rc == 0)
@@ -85,7 +87,7 @@ setting(const char *name, const char *otherwise)
 static _Noreturn void
 leave(const struct pl_exec_host *host, int status)
 {
-    if (pl_is_orphan(host))
+    if (pl_is_orphan(host) || pl_is_adrift(host))
         pl_orphan_end();
     _exit(status);
 }
@@ -295,7 +297,7 @@ take_records(struct pl_exec_host *host)
     struct pl_ring_record record;
     int taken = 0;
     int rc = 0;
-    while (taken < BATCH_MAX &&
+    while (taken < BATCH_MAX && !pl_is_adrift(host) &&
            (rc = pl_ring_pop(&host->channel.in, host->record, host->record_max, &record)) == 0) {
         handle(host, &record);
         taken++;
@@ -387,7 +389,7 @@ sleep_until_work(struct pl_exec_host *host)
     struct pl_bell *bell = pl_channel_own_bell(&host->channel);
     bool any = false;
     pl_bell_prepare(bell);
-    if (!pl_ring_ready(&host->channel.in)) {
+    if (pl_is_adrift(host) || !pl_ring_ready(&host->channel.in)) {
         int64_t wait = next_timer(host) - pl_clock_mono();
         any = wait_ready(host, wait > 0 ? wait : 0);
     }
@@ -436,6 +438,7 @@ run(struct pl_exec_host *host)
 static void
 finish(struct pl_exec_host *host)
 {
+    pl_adrift_leave(host);
     pl_channel_set_worker_phase(&host->channel, PL_W2S_PHASE_DRAINING);
     bool idle = live_jobs(host) == 0;
     if (host->threads != NULL && idle)

@@ -1,7 +1,8 @@
 /*
- * The guard is gone: nobody reaps, replaces or ends this worker any more, and the next instance
- * runs its jobs again. So they end here, soon, whatever the plugin does; the next guard waits for
- * that, because this process holds RUNDIR/lock (supervisor/guard/lock.c).
+ * The guard is gone: nobody reaps, replaces or ends this worker any more. One that has a job of a
+ * durable pool goes on and waits for the next guard (adrift.c). For any other the next instance
+ * knows nothing of its jobs, or runs them again: so they end here, soon, whatever the plugin does;
+ * the next guard waits for that, because this process holds RUNDIR/lock (supervisor/guard/lock.c).
  *
  * A thread of its own waits for the guard's end, because the channel thread may be inside a plugin.
  * From then on nothing is reported: an outcome that a supervisor took from a worker whose guard is
@@ -17,7 +18,6 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/prctl.h>
@@ -107,16 +107,9 @@ pl_orphan_end(void)
     _exit(0);
 }
 
-static void *
-watch_guard(void *argument)
+static _Noreturn void
+end_soon(struct pl_exec_host *host)
 {
-    struct pl_exec_host *host = argument;
-    /* The kernel holds the socket while we wait, even when a plugin closes the descriptor. */
-    struct pollfd guard = {.fd = PL_WORKER_FD_GUARD, .events = POLLRDHUP};
-    while (poll(&guard, 1, -1) < 0 && errno == EINTR) {
-    }
-    if ((guard.revents & (POLLHUP | POLLRDHUP | POLLERR)) == 0)
-        return NULL;
     pl_time begun = pl_clock_mono();
     pthread_mutex_lock(&host->lock);
     /* relaxed: records and room are under the lock; a job that asks looks again */
@@ -129,9 +122,22 @@ watch_guard(void *argument)
     pl_orphan_end();
 }
 
+static void *
+watch_guard(void *argument)
+{
+    struct pl_exec_host *host = argument;
+    while (pl_adrift_watch(host)) {
+        if (!pl_adrift_begin(host))
+            end_soon(host);
+        pl_adrift_wait(host);
+    }
+    return NULL;
+}
+
 int
 pl_orphan_watch(struct pl_exec_host *host)
 {
     pthread_t thread;
-    return pl_thread_start(host, watch_guard, &thread);
+    int rc = pl_adrift_init(host);
+    return rc < 0 ? rc : pl_thread_start(host, watch_guard, &thread);
 }

@@ -51,6 +51,8 @@ publish_locked(struct pl_exec_host *host)
     host->unmarked_count = 0;
     if (ring && pl_bell_ring(PL_WORKER_FD_BELL_S) < 0)
         pl_words_lost_fds(host);
+    if (pl_is_adrift(host))
+        pl_adrift_wake(host);
 }
 
 /* ---- room ---- */

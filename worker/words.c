@@ -55,7 +55,7 @@ on_crash(int signo, siginfo_t *info, void *context)
         append(words.text, at, sizeof(words.text), " crashed outside of a job");
     }
     pl_channel_write_last_words(&crash_host->channel, &words);
-    if (pl_is_orphan(crash_host))
+    if (pl_is_orphan(crash_host) || pl_is_adrift(crash_host))
         pl_orphan_end(); /* nobody else ends what it leaves */
     raise(signo);        /* the default action was restored by SA_RESETHAND */
 }
@@ -72,7 +72,7 @@ pl_words_lost_fds(struct pl_exec_host *host)
                 host->plugin != NULL ? host->plugin->name : host->plugin_path);
     append(words.text, at, sizeof(words.text), " closed descriptors of its worker");
     pl_channel_write_last_words(&host->channel, &words);
-    if (pl_is_orphan(host))
+    if (pl_is_orphan(host) || pl_is_adrift(host))
         pl_orphan_end();
     _exit(PL_EXIT_CHANNEL);
 }

@@ -98,6 +98,11 @@ struct pl_exec_host {
     _Atomic bool draining, exiting;
     _Atomic bool orphaned; /* nothing is reported any more; set under lock, looked at anywhere */
     bool abandoned;        /* the jobs were told; channel thread */
+    /* The guard is gone and the jobs go on (adrift.h). Written under lock by the watch thread;
+     * relaxed elsewhere: whoever must act on it is woken behind it. */
+    _Atomic bool adrift;
+    struct pl_adrift *wait; /* of the watch thread; NULL: this worker ends with its guard */
+    void *lock_grave;       /* RUNDIR/lock, for as long as a next run has to wait for us */
     bool threads_end;
     struct pl_exec_job *cancelling; /* cancel() has it: what it points to stays; under lock */
     uint32_t cancelling_generation;
@@ -181,6 +186,32 @@ pl_is_orphan(const struct pl_exec_host *host)
 {
     return atomic_load_explicit(&host->orphaned, memory_order_relaxed);
 }
+
+/* ---- adrift.c: the guard is gone, and the next one is waited for ---- */
+
+/* What the environment says of it. Return: 0 or negative errno. */
+int pl_adrift_init(struct pl_exec_host *host);
+/* [watch] Until the guard is gone. Return: whether it is; else the descriptor is. */
+bool pl_adrift_watch(struct pl_exec_host *host);
+/* [watch] Return: whether there is something that a next guard can use. */
+bool pl_adrift_begin(struct pl_exec_host *host);
+/* [watch] Until another guard has adopted us. Does not return when none will. */
+void pl_adrift_wait(struct pl_exec_host *host);
+/* Something has ended: the watch thread looks whether that was all. */
+void pl_adrift_wake(struct pl_exec_host *host);
+/* [channel] The process is about to end: what a next guard would take goes to a file first. Returns
+ * when there is a guard (again). */
+void pl_adrift_leave(struct pl_exec_host *host);
+static inline bool
+pl_is_adrift(const struct pl_exec_host *host)
+{
+    return atomic_load_explicit(&host->adrift, memory_order_relaxed);
+}
+
+/* ---- orphans.c: what nobody has taken, into files ---- */
+
+/* [watch] Every end in the report ring, synced. */
+void pl_orphans_write(struct pl_exec_host *host, const int *stream_fds);
 
 /* ---- threads.c ---- */
 

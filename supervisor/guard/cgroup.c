@@ -82,12 +82,16 @@ void
 guard_cgroup_open(struct guard *g)
 {
     const char *off = getenv("PL_NO_CGROUP");
+    char before[PL_PATH_BYTES];
     int fd = -1;
 
     g->cgroup_base = -1;
-    if ((off != NULL && off[0] != '\0') || !base_path(g, g->cgroup_path))
+    if (off != NULL && off[0] != '\0')
         return;
-    if (mkdir(g->cgroup_path, 0755) < 0)
+    guard_roster_cgroup(g, before);
+    if (before[0] != '\0' && access(before, W_OK) == 0)
+        memcpy(g->cgroup_path, before, sizeof(before)); /* workers may still be in it */
+    else if (!base_path(g, g->cgroup_path) || mkdir(g->cgroup_path, 0755) < 0)
         return;
     fd = open(g->cgroup_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || faccessat(fd, "cgroup.kill", W_OK, 0) < 0) { /* before Linux 5.14 */
@@ -116,6 +120,19 @@ child_name(const struct child *child, char ret_name[64])
 void
 guard_cgroup_make(struct guard *g, struct child *child)
 {
+    char name[64];
+
+    if (g->cgroup_base < 0)
+        return;
+    child_name(child, name);
+    if (mkdirat(g->cgroup_base, name, 0755) < 0 && errno != EEXIST)
+        return;
+    guard_cgroup_take(g, child);
+}
+
+void
+guard_cgroup_take(struct guard *g, struct child *child)
+{
     /* Edges: the level stays until the file is read, which is done only when a tree ends. */
     struct epoll_event event = {.events = EPOLLPRI | EPOLLET,
                                 .data.u64 = (uint64_t)WATCH_CGROUP << 32};
@@ -124,8 +141,6 @@ guard_cgroup_make(struct guard *g, struct child *child)
     if (g->cgroup_base < 0)
         return;
     child_name(child, name);
-    if (mkdirat(g->cgroup_base, name, 0755) < 0 && errno != EEXIST)
-        return;
     child->cgroup_dir = openat(g->cgroup_base, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (child->cgroup_dir >= 0)
         child->cgroup_events = openat(child->cgroup_dir, "cgroup.events", O_RDONLY | O_CLOEXEC);

@@ -180,6 +180,18 @@ parse_spawn(const struct pl_guard_spawn *head, const char *block, size_t bytes,
     return parse_texts(head, parsed);
 }
 
+/* The value of PL_TREE: what finds its processes when nothing else does. */
+static void
+find_tree(const struct parsed *parsed, char ret_tree[PL_HEIR_TREE_BYTES])
+{
+    static const char name[] = PL_HEIR_ENV_TREE "=";
+
+    for (char **at = parsed->env; *at != NULL; at++)
+        if (strncmp(*at, name, sizeof(name) - 1) == 0 &&
+            strlen(*at + sizeof(name) - 1) < PL_HEIR_TREE_BYTES)
+            strcpy(ret_tree, *at + sizeof(name) - 1);
+}
+
 static int
 start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *head,
              const struct parsed *parsed)
@@ -187,8 +199,16 @@ start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *
     int life[2];
     int r;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) < 0)
-        return -errno;
+    find_tree(parsed, child->tree);
+    r = guard_roster_write(g, child);
+    if (r < 0)
+        return r;
+    guard_roster_note(g);
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, life) < 0) {
+        r = -errno;
+        guard_roster_clear(g, (uint32_t)(child - g->children));
+        return r;
+    }
     guard_cgroup_make(g, child);
     const int fds[] = {g->null_fd,
                        STDERR_FILENO,
@@ -199,7 +219,8 @@ start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *
                        child->fds[PL_GUARD_SPAWN_BELL_S],
                        child->fds[PL_GUARD_SPAWN_SOCK_W],
                        life[1],
-                       g->lock_fd};
+                       g->lock_fd,
+                       child->fds[PL_GUARD_SPAWN_SOCK_S]};
     const struct launch launch = {.program = parsed->program,
                                   .directory = parsed->directory,
                                   .argv = parsed->argv,
@@ -217,12 +238,15 @@ start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *
                                   .umask = head->umask,
                                   .groups = parsed->groups,
                                   .group_count = head->group_count,
-                                  .cgroup_dir = child->cgroup_dir};
+                                  .cgroup_dir = child->cgroup_dir,
+                                  .roster_fd = g->roster_fd,
+                                  .roster_at = guard_roster_place((uint32_t)(child - g->children))};
     r = guard_launch(&launch, &child->pid, &child->pidfd);
     close(life[1]);
     if (r < 0) {
         close(life[0]);
         guard_cgroup_remove(g, child);
+        guard_roster_clear(g, (uint32_t)(child - g->children));
         return r;
     }
     child->life_fd = life[0];
@@ -269,7 +293,7 @@ child_of_pid(struct guard *g, pid_t pid)
         struct child *child = &g->children[i];
 
         if ((child->state == CHILD_RUNNING || child->state == CHILD_ENDING) && !child->reaped &&
-            child->pid == pid)
+            !child->heir && child->pid == pid)
             return child;
     }
     return NULL;

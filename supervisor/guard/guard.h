@@ -40,7 +40,8 @@ struct child {
     int life_fd;                 /* our end of the worker's descriptor 8 */
     int cgroup_dir;              /* -1: found by subreaper */
     int cgroup_events;
-    bool reaped;
+    bool heir;      /* of an earlier guard: no child of ours, known by its pidfd alone (heir.c) */
+    bool reaped;    /* it has ended; of an heir the status is not known */
     bool stuck;     /* SIGKILL did not end it in time; said once */
     bool ordered;   /* a KILL_TREE came */
     bool abandoned; /* no supervisor will hear of it */
@@ -53,6 +54,7 @@ struct child {
     pid_t stuck_pid;
     uint32_t killed;
     pl_time ending_since;
+    char tree[PL_HEIR_TREE_BYTES]; /* in the environment of all its processes; empty: not known */
     uint8_t memo[PL_GUARD_MEMO_BYTES];
 };
 
@@ -122,7 +124,9 @@ struct guard {
     int state_fd;
     int proc_fd;
     int null_fd;
-    int cgroup_base; /* directory of ours, -1: none */
+    int roster_fd;
+    int heir_listener; /* RUNDIR/adopt.sock */
+    int cgroup_base;   /* directory of ours, -1: none */
     char cgroup_path[PL_PATH_BYTES];
     char supervisor_path[PL_PATH_BYTES];
     struct rlimit files; /* RLIMIT_NOFILE as it was: children get it back */
@@ -135,7 +139,13 @@ struct guard {
 };
 
 /* What epoll hands back: kind in the upper half, an index in the lower. */
-enum watch_kind { WATCH_SIGNALS = 1, WATCH_SUPERVISOR, WATCH_CGROUP };
+enum watch_kind {
+    WATCH_SIGNALS = 1,
+    WATCH_SUPERVISOR,
+    WATCH_CGROUP,
+    WATCH_HEIR,     /* the pidfd of a worker that is no child of ours */
+    WATCH_LATECOMER /* somebody knocks at RUNDIR/adopt.sock */
+};
 
 /* lock.c: RUNDIR/lock, which every process of a run holds. Sets lock_fd; waits for what is left of
  * the last run. Return: 0; -EWOULDBLOCK: the instance runs; negative errno. Message in @err. */
@@ -169,6 +179,8 @@ struct launch {
     const uint32_t *groups;
     uint32_t group_count;
     int cgroup_dir; /* -1: none */
+    int roster_fd;  /* a worker writes into it who it is, at roster_at, before exec */
+    off_t roster_at;
 };
 /* Return: 0, *ret_pid, *ret_pidfd; else the negative errno of clone or of the step that failed. */
 int guard_launch(const struct launch *launch, pid_t *ret_pid, int *ret_pidfd);
@@ -185,6 +197,60 @@ uint32_t guard_children_count(const struct guard *g); /* those to be handed over
 void guard_forget(struct guard *g, uint32_t worker, uint32_t gen);
 void guard_reap(struct guard *g, pl_time now);
 
+/* roster.c: RUNDIR/roster, the workers of this run as the next guard finds them. */
+
+/* What the file has of a worker. */
+struct roster_entry {
+    uint32_t used; /* 0: free */
+    uint32_t worker;
+    uint32_t gen;
+    int32_t pid; /* 0: was never begun */
+    uint64_t start_ticks;
+    char tree[PL_HEIR_TREE_BYTES];
+    uint8_t memo[PL_GUARD_MEMO_BYTES];
+    uint8_t reserved[512 - 24 - PL_HEIR_TREE_BYTES - PL_GUARD_MEMO_BYTES];
+};
+_Static_assert(sizeof(struct roster_entry) == 512, "file layout");
+
+/* Opens it under the lock; takes the epoch and the generations of the guard before. */
+int guard_roster_open(struct guard *g, struct pl_error *err);
+/* Nobody is in it: a clean end. */
+void guard_roster_remove(struct guard *g);
+/* The head, with what this guard is at now. */
+void guard_roster_note(struct guard *g);
+/* Where the cgroups of the guard before are; empty: nowhere. */
+void guard_roster_cgroup(struct guard *g, char ret_path[PL_PATH_BYTES]);
+/* Return: 1 and the entry at @index; 0: none there; negative errno. */
+int guard_roster_read(struct guard *g, uint32_t index, struct roster_entry *ret_entry);
+int guard_roster_write(struct guard *g, const struct child *child);
+void guard_roster_clear(struct guard *g, uint32_t index);
+/* In the process that becomes a worker, before exec. Return: 0 or an errno. */
+int guard_roster_sign(int roster_fd, off_t at);
+off_t guard_roster_place(uint32_t index);
+
+/* heir.c: workers that outlived an earlier guard. */
+
+/* Takes in those that are left; whoever does not come is ended, and its tree. Nothing of the last
+ * run is left outside of the table afterwards. Message in @err. */
+int guard_heirs_take(struct guard *g, struct pl_error *err);
+void guard_heirs_close(struct guard *g);
+void guard_heir_ended(struct guard *g, uint32_t index, pl_time now);
+void guard_heir_latecomer(struct guard *g);
+/* A stream of @worker is held (@fd >= 0) or let go: the worker keeps it too. */
+void guard_heir_keep(struct guard *g, uint64_t key, uint32_t gen, int fd);
+
+/* marked.c: trees of workers that are no children of ours, where there are no cgroups. */
+
+/* SIGKILL to every process with @tree in its environment, but @spare. Return: how many there were;
+ * *ret_first one of them. */
+uint32_t guard_marked_kill(int proc_fd, const char *tree, pid_t spare, pid_t *ret_first);
+/* SIGKILL to every descendant of @pid, which is stopped. Return: as above. */
+uint32_t guard_descendants_kill(int proc_fd, pid_t pid, pid_t *ret_first);
+/* Ends an heir that runs, with all its descendants. */
+void guard_heir_kill(struct guard *g, struct child *child);
+/* What is left of heirs that have ended is killed. Return: how many processes that were. */
+uint32_t guard_heirs_sweep(struct guard *g, pid_t *ret_first);
+
 /* tree.c: end trees. */
 void guard_tree_end(struct guard *g, struct child *child, pl_time now);
 void guard_trees_end_all(struct guard *g, pl_time now);
@@ -198,6 +264,8 @@ void guard_cgroup_open(struct guard *g);
 void guard_cgroup_close(struct guard *g);
 /* Sets cgroup_dir and cgroup_events of @child, or leaves both -1. */
 void guard_cgroup_make(struct guard *g, struct child *child);
+/* The same for one that an earlier guard made; none is there: both stay -1. */
+void guard_cgroup_take(struct guard *g, struct child *child);
 void guard_cgroup_kill(const struct child *child);
 bool guard_cgroup_populated(const struct child *child);
 void guard_cgroup_remove(struct guard *g, struct child *child);

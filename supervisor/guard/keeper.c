@@ -29,6 +29,7 @@ guard_hold(struct guard *g, uint64_t key, uint32_t gen, int fd)
     }
     pl_fd_close(place->fd);
     *place = (struct held){.key = key, .gen = gen, .fd = fd};
+    guard_heir_keep(g, key, gen, fd);
     return 0;
 }
 
@@ -37,8 +38,10 @@ guard_release(struct guard *g, uint64_t key, uint32_t gen)
 {
     struct held *place = held_find(g, key, gen);
 
-    if (place != NULL)
-        place->fd = pl_fd_close(place->fd);
+    if (place == NULL)
+        return;
+    guard_heir_keep(g, key, gen, -1);
+    place->fd = pl_fd_close(place->fd);
 }
 
 uint32_t

@@ -104,6 +104,8 @@ prepare(const struct launch *launch, int *report)
 {
     int e = reset_signals();
 
+    if (e == 0 && launch->worker)
+        e = guard_roster_sign(launch->roster_fd, launch->roster_at);
     if (e == 0)
         e = place_fds(launch, report);
     if (e != 0)

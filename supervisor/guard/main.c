@@ -33,6 +33,8 @@ static struct guard guard = {.options = {.socket_mode = 0600, .ready_fd = -1},
                              .state_fd = -1,
                              .proc_fd = -1,
                              .null_fd = -1,
+                             .roster_fd = -1,
+                             .heir_listener = -1,
                              .cgroup_base = -1};
 
 static int
@@ -199,9 +201,15 @@ open_all(struct guard *g, struct pl_error *err)
     r = pl_paths_find_program("pl-supervisor", g->supervisor_path, err);
     if (r == 0)
         r = guard_place_open(g, err);
+    if (r == 0)
+        r = guard_roster_open(g, err);
     if (r < 0)
         return r;
     guard_cgroup_open(g);
+    guard_roster_note(g);
+    r = guard_heirs_take(g, err);
+    if (r < 0)
+        return r;
     r = guard_super_start(g);
     if (r < 0)
         pl_error_set_errno(err, r, "start %s", g->supervisor_path);
@@ -275,6 +283,10 @@ turn(struct guard *g)
             read_signals(g, now);
         else if (kind == WATCH_SUPERVISOR)
             guard_talk_receive(g, false, now);
+        else if (kind == WATCH_HEIR)
+            guard_heir_ended(g, (uint32_t)events[i].data.u64, now);
+        else if (kind == WATCH_LATECOMER)
+            guard_heir_latecomer(g);
     }
     guard_reap(g, now);
     guard_trees_step(g, now);
@@ -303,6 +315,7 @@ main(int argc, char **argv)
         if (g->options.ready_fd >= 0)
             (void)pl_fd_write_all(g->options.ready_fd, "E1", 2);
         guard_cgroup_close(g);
+        guard_heirs_close(g);
         guard_place_clear(g);
         return 1;
     }
@@ -310,6 +323,8 @@ main(int argc, char **argv)
     while (!g->finished)
         turn(g);
     guard_cgroup_close(g);
+    guard_heirs_close(g);
+    guard_roster_remove(g);
     guard_place_clear(g);
     return g->exit_status;
 }

@@ -77,6 +77,7 @@ guard_super_start(struct guard *g)
     }
     g->super.socket = pair[0];
     g->super.epoch++;
+    guard_roster_note(g);
     g->super.state = SUPER_RUNNING;
     g->super.ready = g->super.stopped = g->super.write_watched = false;
     g->super.welcome_said = g->super.welcome_done = g->super.listener_said = false;

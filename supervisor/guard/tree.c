@@ -8,6 +8,9 @@
  * unknown child comes only from another unknown child or from a worker that died. Hence one
  * scan that finds none proves that there is none. It cannot tell two dying trees apart: both wait
  * for the last process. With a cgroup the rule catches what a privileged job moved out of it.
+ *
+ * Workers that an earlier guard started are no children of ours, and neither is what they leave:
+ * heir.c and marked.c know how their trees are found.
  */
 #include "supervisor/guard/guard.h"
 
@@ -30,7 +33,9 @@ guard_tree_end(struct guard *g, struct child *child, pl_time now)
         return;
     child->state = CHILD_ENDING;
     child->ending_since = now;
-    if (!child->reaped)
+    if (child->heir && !child->reaped && child->cgroup_dir < 0)
+        guard_heir_kill(g, child);
+    else if (!child->reaped)
         (void)pl_proc_pidfd_signal(child->pidfd, SIGKILL);
     guard_cgroup_kill(child);
     g->sweep_at = now;
@@ -71,7 +76,7 @@ is_known(const struct guard *g, pid_t pid)
         const struct child *child = &g->children[i];
 
         if ((child->state == CHILD_RUNNING || child->state == CHILD_ENDING) && !child->reaped &&
-            child->pid == pid)
+            !child->heir && child->pid == pid)
             return true;
     }
     return false;
@@ -162,6 +167,7 @@ settle(struct guard *g, int unknown, pid_t stray, pl_time now)
             continue;
         }
         guard_cgroup_remove(g, child);
+        guard_roster_clear(g, i);
         child->state = CHILD_GONE;
         child->tell_gone = true;
         if (child->abandoned)
@@ -181,6 +187,7 @@ guard_trees_step(struct guard *g, pl_time now)
         return;
     if (some_reaped_ending(g) || g->super.state != SUPER_RUNNING)
         unknown = sweep(g, now, &stray);
+    unknown += (int)guard_heirs_sweep(g, &stray);
     left = settle(g, unknown, stray, now);
     if (unknown > 0)
         g->sweep_at = now + RETRY_NS;

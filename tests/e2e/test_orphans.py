@@ -1,6 +1,7 @@
 #!/usr/bin/python3
-"""The guard dies and its workers do not: the next start waits until they have ended, so no job runs
-twice at the same time."""
+"""The guard dies and its workers do not. With an orphan_grace of 0, and always where jobs are in memory,
+they end at once, and the next start waits until they have, so no job runs twice at the same time.
+Workers that go on are in test_heirs.py; the same stubborn program runs through there once."""
 import os
 import pathlib
 import signal
@@ -15,7 +16,7 @@ def group(name, plugin):
     return f'      - {{name: {name}, handles: [{name}], executor: {{plugin: {plugin}}}}}\n'
 
 
-CONFIG = ('version: 1\nname: orphans\npools:\n  build:\n    max_units: {cpu: 4}\n    workers:\n'
+CONFIG = ('version: 1\nname: orphans\nsupervisor: {shutdown: {orphan_grace: 0s}}\npools:\n  build:\n    max_units: {cpu: 4}\n    workers:\n'
           '      - {name: sh, kind: cpu, replicas: 2, handles: [command], '
           'executor: {plugin: command}}\n'
           '  bad:\n    max_units: 10\n    queue: lmdb\n    workers:\n'
@@ -70,6 +71,21 @@ class Orphans(lib.Test):
         runs = self.instance.dir / 'runs'
         return runs.read_text().splitlines() if runs.exists() else []
 
+    def runs_through(self, *programs):
+        """Another guard, the same program: nothing is run again."""
+        program = PROGRAM.replace('test $(grep -c start {dir}/runs) -gt 1 || while :; do sleep 1000; done',
+                                  'while ! test -e {dir}/go; do sleep 0.05; done')
+        self.assertNotEqual(program, PROGRAM)
+        job = self.instance.run_detached('sh', '-c', program.format(dir=self.instance.dir))
+        lib.until('it runs', lambda: len(self.lines()) == 1)
+        self.kill(*programs)
+        self.instance.start()
+        (self.instance.dir / 'go').touch()
+        self.instance.plctl('wait', job, code=0)
+        self.assertEqual([line.split()[0] for line in self.lines()], ['start', 'end'])
+        self.assertEqual(self.instance.job(job)['attempt'], 1)
+        self.assertEqual(self.instance.plctl('result', job, code=0).out, 'done\n')
+
     def runs_again_alone(self, *programs):
         job = self.instance.run_detached('sh', '-c', PROGRAM.format(dir=self.instance.dir))
         lib.until('it runs', lambda: len(self.lines()) == 1)
@@ -112,6 +128,52 @@ class Orphans(lib.Test):
         for job in jobs:
             self.instance.plctl('wait', job)
             self.assertEqual(self.instance.job(job)['reason'], 'interrupted')
+
+
+class Heirs(Orphans):
+    """The same with the grace that is the default."""
+    config = CONFIG.replace('supervisor: {shutdown: {orphan_grace: 0s}}\n', '')
+
+    def runs_again_alone(self, *programs):
+        self.runs_through(*programs)
+
+    test_again_and_again = None  # test_heirs.py has it
+
+    test_a_plugin_that_never_returns_ends_too = None  # they go on: see test_a_plugin_that_never_returns_is_adopted
+
+    def test_a_plugin_that_never_returns_is_adopted(self):
+        """Wherever its threads are, the worker comes to the next guard."""
+        jobs = []
+        for name in ('plain', 'cancel', 'inline'):
+            path = self.instance.dir / f'tally.{name}'
+            jobs.append(self.instance.submit(name, '-p', 'bad', '--at-most-once', '-d',
+                                             f'leak {path}'))
+            lib.until(f'{name} hangs', lambda path=path: path.exists() and path.read_text())
+        self.kill('pl-guard', 'pl-supervisor')
+        self.instance.start()
+        for job in jobs:
+            self.assertEqual(self.instance.job(job)['state'], 'running')
+
+
+class Memory(Orphans):
+    """Nobody after the guard knows of jobs in memory: their workers end with it."""
+    config = CONFIG.replace('supervisor: {shutdown: {orphan_grace: 0s}}\n', '').replace(
+        '  build:\n', '  build:\n    queue: memory\n').replace('queue: lmdb', 'queue: memory')
+
+    def runs_again_alone(self, *programs):
+        programs = [name for name in programs if name != 'pl-store']
+        self.instance.run_detached('sh', '-c', PROGRAM.format(dir=self.instance.dir))
+        lib.until('it runs', lambda: len(self.lines()) == 1)
+        self.start_over(*programs)
+        self.assertEqual(self.instance.stats()['pools'][0]['queued'], 0)
+
+    test_again_and_again = None  # a job in memory does not come back
+
+    def test_a_plugin_that_never_returns_ends_too(self):
+        path = self.instance.dir / 'tally'
+        self.instance.submit('cancel', '-p', 'bad', '-d', f'leak {path}')
+        lib.until('it hangs', lambda: path.exists() and path.read_text())
+        self.start_over('pl-guard', 'pl-supervisor')
 
 
 if __name__ == '__main__':

@@ -77,10 +77,10 @@ bomb(void)
 static int
 check_fds(void)
 {
-    for (int fd = 0; fd <= 9; fd++)
+    for (int fd = 0; fd <= 10; fd++)
         if (fcntl(fd, F_GETFD) != 0)
             return 10 + fd;
-    for (int fd = 10; fd < 256; fd++)
+    for (int fd = 11; fd < 256; fd++)
         if (fcntl(fd, F_GETFD) >= 0)
             return 30;
     return getenv("PL_TEST_MARK") != NULL && getsid(0) == getpid() ? 42 : 31;
