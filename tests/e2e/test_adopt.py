@@ -384,6 +384,25 @@ class Changed(Base):
         self.check_units()
 
 
+class Earlier(Base):
+    def test_a_worker_that_died_long_before(self):
+        """Its place was taken by another one: the guard has let go of it by then."""
+        job = self.gated('a')
+        for _ in range(3):
+            old, = self.workers('echo')
+            os.kill(old, signal.SIGKILL)
+            lib.until('another one', lambda o=old: [
+                w for w in self.workers('echo').values() if w['pid'] not in (0, o) and w['state'] == 'idle'])
+        workers = set(self.workers())
+        self.kill_supervisor()
+        self.assertEqual(set(self.workers()), workers)
+        self.assertNotIn('not understood', self.instance.log())
+        self.let_go('a')
+        self.assertEqual(self.outcome(job)['attempt'], 1)
+        self.assertEqual(len(self.starts('a')), 1)
+        self.check_units()
+
+
 class Durable(Base):
     """The same with a store: it is a process of the guard's, and goes on as well."""
     config = CONFIG.replace('queue: memory', 'queue: lmdb')
