@@ -16,6 +16,7 @@
 #include "util/buf.h"
 #include "util/error.h"
 #include "util/fd.h"
+#include "util/formats.h"
 #include "util/log.h"
 #include "util/paths.h"
 #include "util/proc.h"
@@ -404,6 +405,29 @@ START_TEST(log_limit)
 }
 END_TEST
 
+START_TEST(formats_are_compared)
+{
+    const struct pl_format list[] = {{"channel", 2}, {"record", 1}, {NULL, 0}};
+    struct pl_error err = {.text = ""};
+    char text[PL_FORMATS_TEXT_BYTES], small[12];
+
+    pl_formats_text(list, text, sizeof(text));
+    ck_assert_str_eq(text, "channel=2 record=1");
+    pl_formats_text(list, small, sizeof(small));
+    ck_assert_str_eq(small, "channel=2 r");
+    ck_assert_int_eq(pl_formats_check(list, text, &err), 0);
+    ck_assert_int_eq(pl_formats_check(list, "", &err), 0);
+    ck_assert_int_eq(pl_formats_check(list, "record=1 memlog=7", &err), 0);
+    ck_assert_int_eq(pl_formats_check(list, "memlog=7 channel=3", &err), -EPROTO);
+    ck_assert_ptr_nonnull(strstr(err.text, "'channel'"));
+    static const char *const bad[] = {
+        "channel",     "channel=", "=2", "channel=2record=1", "channel=2  record=1",
+        "channel=2 ;", "Channel=2"};
+    for (size_t i = 0; i < PL_ARRAY_LEN(bad); i++)
+        ck_assert_msg(pl_formats_check(list, bad[i], &err) == -EPROTO, "%s", bad[i]);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -425,6 +449,7 @@ main(void)
     tcase_add_test(tests, paths);
     tcase_add_test(tests, log_lines);
     tcase_add_test(tests, log_limit);
+    tcase_add_test(tests, formats_are_compared);
     suite_add_tcase(suite, tests);
     runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
