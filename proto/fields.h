@@ -251,20 +251,21 @@
     F(T, u64, bytes, R, 0, "more that may be sent; events count 1 each")
 
 #define PL_FIELDS_req_mailbox_fetch(F, T) \
-    F(T, text, tenant,   O, 0, "") \
-    F(T, text, user,     O, 0, "") \
-    F(T, text, session,  O, 0, "") \
-    F(T, i64,  since_ms, O, 0, "wall clock, inclusive") \
+    F(T, text, tenant,   O, 0, "absent: one's own; others' only for administrators") \
+    F(T, text, user,     O, 0, "absent: of jobs that named none") \
+    F(T, text, session,  O, 0, "absent: of jobs that named none") \
+    F(T, i64,  since_ms, O, 0, "finished then or later, wall clock") \
     F(T, u32,  limit,    O, 0, "0: 50") \
-    F(T, text, cursor,   O, 0, "") \
+    F(T, text, cursor,   O, 0, "next of an earlier page; good across restarts") \
     F(T, flag, no_result, O, 0, "without the results' bytes")
 
 #define PL_FIELDS_rep_mailbox_fetch(F, T) \
-    F(T, list, messages, R, 0, "maps as the reply of job.wait") \
-    F(T, text, next,     O, 0, "cursor; absent: that was all")
+    F(T, list, messages, R, 0, "maps as the reply of job.wait, in the order of finish") \
+    F(T, text, next,     O, 0, "cursor behind the last: for the next page, or for what comes later; absent: there is none yet") \
+    F(T, flag, more,     O, 0, "there are more behind it now")
 
 #define PL_FIELDS_req_mailbox_ack(F, T) \
-    F(T, list, ids, R, 0, "")
+    F(T, list, ids, R, 0, "jobs whose outcomes may be forgotten; those not there are passed over")
 
 /* Which dead letters: pool, lane and type (a glob) as they were submitted with; others' only for
  * administrators. */

@@ -269,7 +269,7 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
                                      .finished_ms = result->finished_ms,
                                      .bytes = (uint32_t)pl_record_bytes(len + result->data.len),
                                      .durable = durable};
-    rc = pl_outcome_store_add(sup->outcomes, &entry, &result->key);
+    rc = pl_outcome_store_add(sup->outcomes, &entry, result->pool, &result->key);
     if (rc != 0)
         log_is_broken("outcome index", rc);
     /* Shown only once it is as durable as its pool promises. */

@@ -9,6 +9,7 @@
 #include "supervisor/act.h"
 #include "supervisor/dead.h"
 #include "supervisor/request.h"
+#include "supervisor/restore.h"
 #include "supervisor/worker.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -537,8 +538,10 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
     sup->max_connections = config->max_connections > 0 ? config->max_connections : 4096;
     struct pl_config *old = sup->config;
     sup->config = config;
-    if (sup->dead_letters != NULL)
+    if (sup->dead_letters != NULL) {
         pl_dead_configure(sup, config);
+        pl_outcomes_configure(sup, config);
+    }
     if (old != config)
         pl_config_free(old);
     if (sup->phase == PL_SUP_SERVING && pl_store_is_wanted(sup) && !sup->store.open)

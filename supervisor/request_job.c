@@ -1,6 +1,5 @@
 /*
- * What clients ask about jobs: wait, result, get, list, cancel, explain, hold, release; and the
- * mailbox.
+ * What clients ask about jobs: wait, result, get, list, cancel, explain, hold, release.
  */
 #include <fnmatch.h>
 #include <stdio.h>
@@ -9,12 +8,12 @@
 
 #include "base/assert.h"
 #include "supervisor/act.h"
+#include "supervisor/outcome_cursor.h"
 #include "supervisor/request.h"
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
 
 #define LIST_PAGE    1000u
-#define MAILBOX_PAGE 50u
 #define WAIT_IDS_MAX 1024u
 
 /* Both hold arrays: kept off the stack. */
@@ -371,25 +370,25 @@ list_ended(struct pl_supervisor *sup, struct pl_session *session, const struct p
     }
 }
 
-/* Cursor: "l INDEX" among the live, "e LSN ID" among the ended. */
-static void
+/* Cursor: "l INDEX" among the live, "e" and a place among the ended. */
+static bool
 parse_cursor(struct pl_str cursor, uint32_t *live, struct pl_outcome_cursor *ended)
 {
-    char chars[80];
+    char chars[16];
     *live = 0;
     *ended = (struct pl_outcome_cursor){.lsn = 0};
-    if (cursor.len == 0 || cursor.len >= sizeof(chars))
-        return;
-    snprintf(chars, sizeof(chars), "%.*s", (int)cursor.len, cursor.data);
-    char *end = chars;
-    if (chars[0] == 'l') {
-        *live = (uint32_t)strtoul(chars + 1, NULL, 10);
-    } else if (chars[0] == 'e') {
+    if (cursor.len == 0)
+        return true;
+    if (cursor.data[0] == 'e') {
         *live = UINT32_MAX;
-        ended->lsn = strtoull(chars + 1, &end, 10);
-        if (*end == ' ')
-            (void)pl_uuid_parse(end + 1, strlen(end + 1), &ended->job);
+        return pl_outcome_cursor_parse((struct pl_str){cursor.data + 1, cursor.len - 1}, ended);
     }
+    if (cursor.data[0] != 'l' || cursor.len >= sizeof(chars))
+        return false;
+    snprintf(chars, sizeof(chars), "%.*s", (int)cursor.len, cursor.data);
+    char *end;
+    *live = (uint32_t)strtoul(chars + 1, &end, 10);
+    return *end == '\0';
 }
 
 void
@@ -404,9 +403,12 @@ pl_request_list(struct pl_supervisor *sup, const struct pl_request *request)
     uint32_t limit = req.limit == 0 || req.limit > LIST_PAGE ? LIST_PAGE : req.limit;
     uint32_t live, count = 0;
     struct pl_outcome_cursor ended;
-    parse_cursor(req.cursor, &live, &ended);
+    if (!parse_cursor(req.cursor, &live, &ended)) {
+        pl_reply_fail(sup, request, PL_E_INVALID, "that is no cursor of job.list");
+        return;
+    }
     pl_mp_writer_reset(&list);
-    char next[80] = "";
+    char next[PL_OUTCOME_CURSOR_BYTES + 1] = "";
     if (live != UINT32_MAX && req.outcome == PL_OUTCOME_NONE && req.state != PL_JOB_ENDED) {
         live = list_live(sup, request->session, &req, live, limit, &count);
         if (live < pl_core_job_end(&sup->core))
@@ -414,9 +416,8 @@ pl_request_list(struct pl_supervisor *sup, const struct pl_request *request)
     }
     if (next[0] == '\0' && (req.state == PL_JOB_NONE || req.state == PL_JOB_ENDED) &&
         list_ended(sup, request->session, &req, &ended, limit, &count)) {
-        char id[PL_UUID_TEXT_BYTES];
-        snprintf(next, sizeof(next), "e%llu %s", (unsigned long long)ended.lsn,
-                 pl_uuid_format(&ended.job, id));
+        next[0] = 'e';
+        pl_outcome_cursor_format(&ended, next + 1);
     }
     struct pl_mp_writer *writer = pl_reply_begin(sup, request);
     pl_mp_put_map(writer, next[0] != '\0' ? 2 : 1);
@@ -644,90 +645,4 @@ pl_request_explain(struct pl_supervisor *sup, const struct pl_request *request)
     reply.text = text(sentence);
     pl_rep_job_explain_encode(pl_reply_begin(sup, request), &reply);
     pl_mp_writer_deinit(&needs);
-}
-
-/* ---- mailbox ---- */
-
-void
-pl_request_mailbox_fetch(struct pl_supervisor *sup, const struct pl_request *request)
-{
-    struct pl_req_mailbox_fetch req;
-    struct pl_rpc_error error;
-    if (pl_req_mailbox_fetch_decode(request->params, &req, &error) != 0) {
-        pl_reply_error(sup, request, &error);
-        return;
-    }
-    struct pl_session *session = request->session;
-    struct pl_job_key key = {.tenant = req.tenant, .user = req.user, .session = req.session};
-    if (key.tenant.len == 0)
-        key.tenant = text(session->tenant);
-    if (!session->admin && !matches(key.tenant, text(session->tenant))) {
-        pl_reply_fail(sup, request, PL_E_DENIED, "only administrators read another tenant's mail");
-        return;
-    }
-    uint32_t limit = req.limit == 0 ? MAILBOX_PAGE : req.limit > LIST_PAGE ? LIST_PAGE : req.limit;
-    struct pl_outcome_cursor cursor;
-    uint32_t unused, count = 0;
-    parse_cursor(req.cursor, &unused, &cursor);
-    pl_mp_writer_reset(&list);
-    /* A page ends early when its results fill what a session may owe its client. */
-    while (count < limit && list.len < PL_SESSION_OUT_SOFT) {
-        struct pl_outcome_entry entry;
-        if (pl_outcome_store_list(sup->outcomes, &key, req.since_ms, &cursor, &entry, 1, &cursor) ==
-            0)
-            break;
-        if (!may_see_outcome(sup, session, &entry.job))
-            continue;
-        pl_outcome_encode(&list, &entry.job, &result, !req.no_result);
-        count++;
-    }
-    char next[80], id[PL_UUID_TEXT_BYTES];
-    snprintf(next, sizeof(next), "e%llu %s", (unsigned long long)cursor.lsn,
-             pl_uuid_format(&cursor.job, id));
-    struct pl_mp_writer *writer = pl_reply_begin(sup, request);
-    pl_mp_put_map(writer, 2);
-    pl_mp_put_text(writer, PL_STR("messages"));
-    pl_mp_put_list(writer, count);
-    pl_mp_put_raw(writer, pl_mp_writer_str(&list));
-    pl_mp_put_text(writer, PL_STR("next"));
-    pl_mp_put_text(writer, text(next));
-    if (list.failed)
-        request->session->dead = true;
-}
-
-static bool
-acknowledge(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
-{
-    struct pl_outcome_entry entry;
-    if (pl_outcome_store_get(sup->outcomes, id, &entry) != 0)
-        return false;
-    bool durable = pl_job_is_durable(sup, entry.location);
-    if (pl_outcome_store_ack(sup->outcomes, id, sup->now_wall, sup->now_boot) != 0)
-        return false;
-    if (durable) {
-        pl_store_appended(sup, pl_memlog_last_lsn(sup->log));
-        pl_gate_close(sup, session, sup->store.appended);
-    }
-    return true;
-}
-
-void
-pl_request_mailbox_ack(struct pl_supervisor *sup, const struct pl_request *request)
-{
-    struct pl_req_mailbox_ack req;
-    struct pl_rpc_error error;
-    struct pl_mp_iter it;
-    struct pl_str raw;
-    struct pl_uuid id;
-    uint32_t count = 0;
-    if (pl_req_mailbox_ack_decode(request->params, &req, &error) != 0) {
-        pl_reply_error(sup, request, &error);
-        return;
-    }
-    if (pl_mp_list_open(req.ids, &it) == 0)
-        while (pl_mp_list_next(&it, &raw))
-            if (pl_mp_get_uuid(raw, &id) == 0 && may_see_outcome(sup, request->session, &id) &&
-                acknowledge(sup, request->session, &id))
-                count++;
-    pl_reply_ok(sup, request, count);
 }

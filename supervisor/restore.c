@@ -352,19 +352,17 @@ recover_chunks(struct pl_supervisor *sup)
     return rc;
 }
 
-static void
-fill_limits(const struct pl_config *config, struct pl_outcome_limits *limits)
+void
+pl_outcomes_configure(struct pl_supervisor *sup, const struct pl_config *config)
 {
-    /* One store for the instance: the widest of its pools' mailboxes holds. */
-    *limits = (struct pl_outcome_limits){0};
     for (uint32_t i = 0; i < config->pool_count; i++) {
         const struct pl_config_pool *pool = &config->pools[i];
-        if (pool->mailbox.max_messages > limits->count_max)
-            limits->count_max = pool->mailbox.max_messages;
-        if (pool->mailbox.max_bytes > limits->bytes_max)
-            limits->bytes_max = pool->mailbox.max_bytes;
-        if (pool->mailbox.ttl / PL_NS_PER_MS > limits->age_ms_max)
-            limits->age_ms_max = pool->mailbox.ttl / PL_NS_PER_MS;
+        struct pl_outcome_limits limits = {.count_max = pool->mailbox.max_messages,
+                                           .bytes_max = pool->mailbox.max_bytes,
+                                           .age_ms_max = pool->mailbox.ttl / PL_NS_PER_MS};
+        struct pl_str name = {pool->name, strlen(pool->name)};
+        int rc = pl_outcome_store_set_limits(sup->outcomes, name, &limits);
+        PL_ASSERT(rc == 0);
     }
 }
 
@@ -395,13 +393,17 @@ finish_stays(void *user, const struct pl_outcome_entry *entry)
 static int
 open_outcomes(struct pl_supervisor *sup)
 {
-    int rc;
-    struct pl_outcome_limits limits;
-    fill_limits(sup->config, &limits);
-    rc = pl_repeats_new(&sup->repeats);
+    /* Of pools that are no longer configured. */
+    static const struct pl_outcome_limits others = {.count_max = PL_OUTCOMES_COUNT_DEFAULT,
+                                                    .bytes_max = PL_OUTCOMES_BYTES_DEFAULT,
+                                                    .age_ms_max = PL_OUTCOMES_AGE_MS_DEFAULT};
+    int rc = pl_repeats_new(&sup->repeats);
     if (rc == 0)
-        rc = pl_outcome_store_new(sup->log, &limits, finish_stays, sup, &sup->outcomes);
-    return rc == 0 ? pl_dead_open(sup) : rc;
+        rc = pl_outcome_store_new(sup->log, &others, finish_stays, sup, &sup->outcomes);
+    if (rc < 0)
+        return rc;
+    pl_outcomes_configure(sup, sup->config);
+    return pl_dead_open(sup);
 }
 
 /* From the chunks that the guard kept, or with nothing. */

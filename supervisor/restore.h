@@ -11,6 +11,9 @@
  * workers, and is RESTORED afterwards. Return: 0 or negative errno. */
 int pl_restore(struct pl_supervisor *sup);
 
+/* How long outcomes are kept, of each pool of @config. */
+void pl_outcomes_configure(struct pl_supervisor *sup, const struct pl_config *config);
+
 /* ---- between restore.c and restore_store.c ---- */
 
 /* An outcome, its FINISH in the log, into the index. Return: as pl_outcome_store_put(). */

@@ -229,6 +229,12 @@ pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *head,
     return pl_memlog_append_raw(log, &record, parts, part_count, body_len, ret_location);
 }
 
+uint32_t
+pl_memlog_id(const struct pl_memlog *log)
+{
+    return log->config.seed;
+}
+
 uint64_t
 pl_memlog_last_lsn(const struct pl_memlog *log)
 {

@@ -165,6 +165,9 @@ int pl_memlog_append_restored(struct pl_memlog *log, const struct pl_record *hea
 /* Whether a SUBMIT with a body of so many bytes stays within max_bytes. */
 bool pl_memlog_takes(const struct pl_memlog *log, uint64_t body_len);
 
+/* Tells this log's numbers from those of the log of an earlier start; the same after a resume. */
+uint32_t pl_memlog_id(const struct pl_memlog *log);
+
 /* Of the record appended last. */
 uint64_t pl_memlog_last_lsn(const struct pl_memlog *log);
 uint64_t pl_memlog_last_location(const struct pl_memlog *log);

@@ -9,11 +9,12 @@
 
 #define NONE UINT32_MAX
 
-/* Two lists go through an entry: all outcomes, and those of its key; both in the order of finish.
- */
+/* Lists that go through an entry: all outcomes, those of its key, those of its pool; all in the
+ * order of finish. */
 enum list {
     BY_AGE,
     BY_KEY,
+    BY_POOL,
     LISTS,
 };
 
@@ -26,6 +27,7 @@ struct slot {
     struct pl_outcome_entry entry;
     struct link link[LISTS];
     uint32_t key;
+    uint32_t pool;
 };
 
 struct ends {
@@ -39,6 +41,16 @@ struct key {
     uint32_t hash;
     struct ends list;
     uint32_t next_free;
+};
+
+/* Few, and never forgotten: one for each name that was configured or met. */
+struct pool {
+    char *name;
+    uint32_t name_len;
+    struct pl_outcome_limits limits;
+    struct ends list;
+    uint64_t count;
+    uint64_t bytes;
 };
 
 /* Open addressing over slot or key numbers. The hash stands beside the number, so that a search
@@ -56,7 +68,7 @@ struct table {
 
 struct pl_outcome_store {
     struct pl_memlog *log;
-    struct pl_outcome_limits limits;
+    struct pl_outcome_limits limits; /* of a pool without its own */
     pl_outcome_stays *stays;
     void *user;
     struct slot *slots;
@@ -67,9 +79,13 @@ struct pl_outcome_store {
     uint32_t key_count;
     uint32_t key_capacity;
     uint32_t free_key;
+    struct pool *pools;
+    uint32_t pool_count;
     struct table jobs;
     struct table key_table;
     struct ends age;
+    bool look;      /* a pool may have too many, or its limits have changed */
+    pl_wall due_ms; /* nothing is too old before; 0: ever */
     struct pl_outcome_store_stats stats;
 };
 
@@ -281,6 +297,80 @@ list_remove(struct pl_outcome_store *store, struct ends *ends, enum list which, 
         ends->last = link.prev;
 }
 
+/* Pools */
+
+static uint32_t
+pool_find(const struct pl_outcome_store *store, struct pl_str name)
+{
+    for (uint32_t i = 0; i < store->pool_count; i++)
+        if (text_equal(store->pools[i].name, store->pools[i].name_len, name))
+            return i;
+    return NONE;
+}
+
+static int
+pool_get(struct pl_outcome_store *store, struct pl_str name, uint32_t *ret_number)
+{
+    *ret_number = pool_find(store, name);
+    if (*ret_number != NONE)
+        return 0;
+    struct pool *pools = reallocarray(store->pools, store->pool_count + 1, sizeof(*pools));
+    if (!pools)
+        return -ENOMEM;
+    store->pools = pools;
+    char *text = malloc(name.len + 1);
+    if (!text)
+        return -ENOMEM;
+    append_text(text, name);
+    pools[store->pool_count] = (struct pool){.name = text,
+                                             .name_len = (uint32_t)name.len,
+                                             .limits = store->limits,
+                                             .list = {NONE, NONE}};
+    *ret_number = store->pool_count++;
+    return 0;
+}
+
+static bool
+has_too_many(const struct pool *pool)
+{
+    return (pool->limits.count_max != 0 && pool->count > pool->limits.count_max) ||
+           (pool->limits.bytes_max != 0 && pool->bytes > pool->limits.bytes_max);
+}
+
+/* When its oldest is too old; 0: never. */
+static pl_wall
+expiry_of(const struct pl_outcome_store *store, const struct pool *pool)
+{
+    if (pool->list.first == NONE || pool->limits.age_ms_max == 0)
+        return 0;
+    return store->slots[pool->list.first].entry.finished_ms + pool->limits.age_ms_max;
+}
+
+static void
+pool_add(struct pl_outcome_store *store, uint32_t number)
+{
+    struct slot *slot = &store->slots[number];
+    struct pool *pool = &store->pools[slot->pool];
+    list_append(store, &pool->list, BY_POOL, number);
+    pool->count++;
+    pool->bytes += slot->entry.bytes;
+    if (has_too_many(pool))
+        store->look = true;
+    pl_wall expiry = expiry_of(store, pool);
+    if (expiry != 0 && (store->due_ms == 0 || expiry < store->due_ms))
+        store->due_ms = expiry;
+}
+
+static void
+pool_remove(struct pl_outcome_store *store, uint32_t number)
+{
+    struct slot *slot = &store->slots[number];
+    struct pool *pool = &store->pools[slot->pool];
+    list_remove(store, &pool->list, BY_POOL, number);
+    pool->count--;
+    pool->bytes -= slot->entry.bytes;
+}
+
 /* Life of the store */
 
 int
@@ -307,6 +397,9 @@ pl_outcome_store_free(struct pl_outcome_store *store)
         return;
     for (uint32_t i = 0; i < store->key_count; i++)
         free(store->keys[i].text);
+    for (uint32_t i = 0; i < store->pool_count; i++)
+        free(store->pools[i].name);
+    free(store->pools);
     free(store->keys);
     free(store->slots);
     free(store->jobs.at);
@@ -314,10 +407,17 @@ pl_outcome_store_free(struct pl_outcome_store *store)
     free(store);
 }
 
-void
-pl_outcome_store_set_limits(struct pl_outcome_store *store, const struct pl_outcome_limits *limits)
+int
+pl_outcome_store_set_limits(struct pl_outcome_store *store, struct pl_str pool,
+                            const struct pl_outcome_limits *limits)
 {
-    store->limits = *limits;
+    uint32_t number;
+    int r = pool_get(store, pool, &number);
+    if (r < 0)
+        return r;
+    store->pools[number].limits = *limits;
+    store->look = true;
+    return 0;
 }
 
 static int
@@ -338,13 +438,16 @@ slot_reserve(struct pl_outcome_store *store)
 
 int
 pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_entry *entry,
-                     const struct pl_job_key *key)
+                     struct pl_str pool, const struct pl_job_key *key)
 {
+    uint32_t pool_number = NONE;
     if (job_find(store, &entry->job) != NONE)
         return PL_OUTCOME_STORE_E_EXISTS;
     int r = slot_reserve(store);
     if (r == 0)
         r = table_reserve(&store->jobs);
+    if (r == 0)
+        r = pool_get(store, pool, &pool_number);
     uint32_t key_number = r == 0 ? key_find(store, key) : NONE;
     if (r == 0 && key_number == NONE)
         r = key_add(store, key, &key_number);
@@ -357,8 +460,10 @@ pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_ent
         number = store->slot_count++;
     store->slots[number].entry = *entry;
     store->slots[number].key = key_number;
+    store->slots[number].pool = pool_number;
     list_append(store, &store->age, BY_AGE, number);
     list_append(store, &store->keys[key_number].list, BY_KEY, number);
+    pool_add(store, number);
     table_insert(&store->jobs, job_hash(&entry->job), number);
     store->stats.bytes += entry->bytes;
     store->stats.put_total++;
@@ -379,7 +484,7 @@ pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location)
                                      .finished_ms = result.finished_ms,
                                      .bytes = (uint32_t)view.bytes,
                                      .durable = (view.head.flags & PL_RECORD_DURABLE) != 0};
-    return pl_outcome_store_add(store, &entry, &result.key);
+    return pl_outcome_store_add(store, &entry, result.pool, &result.key);
 }
 
 int
@@ -393,6 +498,23 @@ pl_outcome_store_get(const struct pl_outcome_store *store, const struct pl_uuid 
     return 0;
 }
 
+/* Whether @entry is the outcome that the cursor stands at, not that of a later life of the job. */
+static bool
+is_at(const struct pl_outcome_store *store, const struct pl_outcome_cursor *cursor,
+      const struct pl_outcome_entry *entry)
+{
+    return cursor->log == pl_memlog_id(store->log) ? entry->lsn == cursor->lsn
+                                                   : entry->finished_ms == cursor->finished_ms;
+}
+
+static bool
+is_behind(const struct pl_outcome_store *store, const struct pl_outcome_cursor *cursor,
+          const struct pl_outcome_entry *entry)
+{
+    return cursor->log == pl_memlog_id(store->log) ? entry->lsn > cursor->lsn
+                                                   : entry->finished_ms >= cursor->finished_ms;
+}
+
 /* First entry behind the cursor. When the cursor's own outcome is gone, so are most before it. */
 static uint32_t
 list_seek(const struct pl_outcome_store *store, enum list which, uint32_t key, uint32_t first,
@@ -401,10 +523,10 @@ list_seek(const struct pl_outcome_store *store, enum list which, uint32_t key, u
     if (!after || after->lsn == 0)
         return first;
     uint32_t number = job_find(store, &after->job);
-    if (number != NONE && store->slots[number].entry.lsn == after->lsn &&
+    if (number != NONE && is_at(store, after, &store->slots[number].entry) &&
         (which == BY_AGE || store->slots[number].key == key))
         return store->slots[number].link[which].next;
-    while (first != NONE && store->slots[first].entry.lsn <= after->lsn)
+    while (first != NONE && !is_behind(store, after, &store->slots[first].entry))
         first = store->slots[first].link[which].next;
     return first;
 }
@@ -432,6 +554,8 @@ pl_outcome_store_list(const struct pl_outcome_store *store, const struct pl_job_
     }
     if (found > 0)
         *ret_cursor = (struct pl_outcome_cursor){.lsn = entries[found - 1].lsn,
+                                                 .log = pl_memlog_id(store->log),
+                                                 .finished_ms = entries[found - 1].finished_ms,
                                                  .job = entries[found - 1].job};
     return found;
 }
@@ -446,6 +570,7 @@ drop(struct pl_outcome_store *store, uint32_t number)
     table_remove(&store->jobs, job_hash(&entry.job), number);
     list_remove(store, &store->age, BY_AGE, number);
     list_remove(store, &store->keys[key].list, BY_KEY, number);
+    pool_remove(store, number);
     key_drop_if_empty(store, key);
     store->slots[number].link[BY_AGE].next = store->free_slot;
     store->free_slot = number;
@@ -493,25 +618,37 @@ pl_outcome_store_ack(struct pl_outcome_store *store, const struct pl_uuid *job, 
     return let_go(store, number, false, now_ms, now_boot_ns);
 }
 
-static bool
-is_over(const struct pl_outcome_store *store, pl_wall now_ms)
+/* Return: 0 or negative errno. */
+static int
+evict_pool(struct pl_outcome_store *store, struct pool *pool, pl_wall now_ms, pl_time now_boot_ns,
+           int max, int *gone)
 {
-    const struct pl_outcome_limits *limits = &store->limits;
-    const struct pl_outcome_entry *oldest = &store->slots[store->age.first].entry;
-    return (limits->count_max != 0 && store->jobs.count > limits->count_max) ||
-           (limits->bytes_max != 0 && store->stats.bytes > limits->bytes_max) ||
-           (limits->age_ms_max != 0 && now_ms - oldest->finished_ms >= limits->age_ms_max);
+    while (*gone < max) {
+        pl_wall expiry = expiry_of(store, pool);
+        if (!has_too_many(pool) && (expiry == 0 || now_ms < expiry))
+            return 0;
+        int r = let_go(store, pool->list.first, true, now_ms, now_boot_ns);
+        if (r != 0)
+            return r;
+        ++*gone;
+    }
+    return 0;
 }
 
 int
 pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_time now_boot_ns, int max)
 {
     int gone = 0;
-    while (gone < max && store->age.first != NONE && is_over(store, now_ms)) {
-        int r = let_go(store, store->age.first, true, now_ms, now_boot_ns);
+    if (!store->look && (store->due_ms == 0 || now_ms < store->due_ms))
+        return 0;
+    for (uint32_t i = 0; i < store->pool_count && gone < max; i++) {
+        int r = evict_pool(store, &store->pools[i], now_ms, now_boot_ns, max, &gone);
         if (r != 0)
             return r;
-        gone++;
+    }
+    if (gone < max) {
+        store->look = false;
+        store->due_ms = pl_outcome_store_next_expiry(store);
     }
     return gone;
 }
@@ -519,9 +656,13 @@ pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_time n
 pl_wall
 pl_outcome_store_next_expiry(const struct pl_outcome_store *store)
 {
-    if (store->age.first == NONE || store->limits.age_ms_max == 0)
-        return 0;
-    return store->slots[store->age.first].entry.finished_ms + store->limits.age_ms_max;
+    pl_wall first = 0;
+    for (uint32_t i = 0; i < store->pool_count; i++) {
+        pl_wall expiry = expiry_of(store, &store->pools[i]);
+        if (expiry != 0 && (first == 0 || expiry < first))
+            first = expiry;
+    }
+    return first;
 }
 
 bool

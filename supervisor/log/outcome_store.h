@@ -1,12 +1,16 @@
 /*
- * Retained outcomes of memory pools: result store and mailbox in one index.
+ * Retained outcomes of all pools: result store and mailbox in one index.
  *
  * Bodies stay in the log (FINISH records); the index has the job id, the place, the mailbox key and
  * the order of finish. An outcome stays until it is acknowledged or retention lets it go; either
  * writes an ACK record and marks the FINISH dead. Whether the caller may see a key is the caller's
  * check; the key is exact: an absent user or session matches only an absent one.
  *
- * Memory: about 90 bytes an outcome and a little for each distinct key; it grows by doubling,
+ * Retention is a pool's, by its name: the oldest outcome of a pool that is over goes, those of
+ * other pools do not count. A pool that was never configured has the limits of
+ * pl_outcome_store_new().
+ *
+ * Memory: about 100 bytes an outcome and a little for each distinct key; it grows by doubling,
  * outside the job's way from submit to start.
  */
 #ifndef PL_SUPERVISOR_LOG_OUTCOME_STORE_H
@@ -21,7 +25,11 @@ enum pl_outcome_store_outcome {
     PL_OUTCOME_STORE_E_EXISTS = 2,  /* put: the job already has one */
 };
 
-/* 0: no limit. */
+#define PL_OUTCOMES_COUNT_DEFAULT  100000u
+#define PL_OUTCOMES_BYTES_DEFAULT  (2ull << 30)
+#define PL_OUTCOMES_AGE_MS_DEFAULT (7ll * 24 * 3600 * 1000)
+
+/* Of a pool. 0: no limit. */
 struct pl_outcome_limits {
     uint64_t count_max;
     uint64_t bytes_max; /* of FINISH records */
@@ -37,9 +45,16 @@ struct pl_outcome_entry {
     bool durable;   /* the store has it too */
 };
 
-/* Where a list goes on; zero: from the start. Good across restarts. */
+/*
+ * Behind which outcome a list goes on; zero: from the start. Good across restarts, and when that
+ * outcome has gone. A start from the store numbers anew: a number counts only in the log it is of.
+ * In another log the outcome is looked for by its job; when it has gone, the list goes on at the
+ * moment it finished (those of the same millisecond are given again).
+ */
 struct pl_outcome_cursor {
     uint64_t lsn;
+    uint32_t log; /* pl_memlog_id() */
+    pl_wall finished_ms;
     struct pl_uuid job;
 };
 
@@ -58,12 +73,14 @@ struct pl_outcome_store;
  * log, because it is that of a dead letter too. */
 typedef bool pl_outcome_stays(void *user, const struct pl_outcome_entry *entry);
 
-/* @log outlives the store. @stays may be NULL. Return: 0 or -ENOMEM. */
+/* @log outlives the store. @limits: of pools without their own. @stays may be NULL. Return: 0 or
+ * -ENOMEM. */
 int pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limits,
                          pl_outcome_stays *stays, void *user, struct pl_outcome_store **ret_store);
 void pl_outcome_store_free(struct pl_outcome_store *store); /* NULL is allowed */
-void pl_outcome_store_set_limits(struct pl_outcome_store *store,
-                                 const struct pl_outcome_limits *limits);
+/* Return: 0 or -ENOMEM. */
+int pl_outcome_store_set_limits(struct pl_outcome_store *store, struct pl_str pool,
+                                const struct pl_outcome_limits *limits);
 
 /**
  * pl_outcome_store_put() - take in the FINISH record at @location, just appended or just recovered
@@ -76,9 +93,9 @@ void pl_outcome_store_set_limits(struct pl_outcome_store *store,
 int pl_outcome_store_put(struct pl_outcome_store *store, uint64_t location);
 
 /* The same for a FINISH whose content the caller has at hand: @entry says of the record what it
- * says itself, @key is its mailbox key. Return: 0, PL_OUTCOME_STORE_E_EXISTS, or -ENOMEM. */
+ * says itself, @pool and @key are in it. Return: 0, PL_OUTCOME_STORE_E_EXISTS, or -ENOMEM. */
 int pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_entry *entry,
-                         const struct pl_job_key *key);
+                         struct pl_str pool, const struct pl_job_key *key);
 
 /* An outcome of @job is about to be added: its place in the table is fetched meanwhile. */
 void pl_outcome_store_expect(const struct pl_outcome_store *store, const struct pl_uuid *job);
@@ -107,8 +124,10 @@ int pl_outcome_store_ack(struct pl_outcome_store *store, const struct pl_uuid *j
                          pl_time now_boot_ns);
 
 /**
- * pl_outcome_store_evict() - let go what is over the limits, oldest first
+ * pl_outcome_store_evict() - let go what is over its pool's limits, oldest first
  * @max: at most so many in this call
+ *
+ * Costs two comparisons when nothing is.
  *
  * Return: how many went (@max: call again), or negative errno.
  */
@@ -119,7 +138,7 @@ int pl_outcome_store_evict(struct pl_outcome_store *store, pl_wall now_ms, pl_ti
  * the log says so. */
 void pl_outcome_store_forget(struct pl_outcome_store *store, const struct pl_uuid *job);
 
-/* When the oldest will be too old; 0: never. */
+/* When the first will be too old; 0: never. */
 pl_wall pl_outcome_store_next_expiry(const struct pl_outcome_store *store);
 
 /* For the log's keep and moved callbacks. */

@@ -62,11 +62,19 @@ key_of(uint32_t number)
                                .user = {user, strlen(user)}};
 }
 
+static void
+limit(struct fixture *f, const char *pool, struct pl_outcome_limits limits)
+{
+    struct pl_str name = {pool, strlen(pool)};
+    ck_assert_int_eq(pl_outcome_store_set_limits(f->store, name, &limits), 0);
+}
+
 static uint64_t
-log_finish(struct fixture *f, uint32_t number)
+log_finish_in(struct fixture *f, uint32_t number, const char *pool)
 {
     struct pl_job_result result;
     pl_job_result_init(&result);
+    result.pool = (struct pl_str){pool, strlen(pool)};
     result.outcome = PL_OUTCOME_SUCCEEDED;
     result.finished_ms = 1000 + number;
     result.key = key_of(number);
@@ -80,10 +88,30 @@ log_finish(struct fixture *f, uint32_t number)
     return location;
 }
 
+static uint64_t
+log_finish(struct fixture *f, uint32_t number)
+{
+    return log_finish_in(f, number, "");
+}
+
+static void
+add_to(struct fixture *f, uint32_t number, const char *pool)
+{
+    ck_assert_int_eq(pl_outcome_store_put(f->store, log_finish_in(f, number, pool)), 0);
+}
+
 static void
 add(struct fixture *f, uint32_t number)
 {
-    ck_assert_int_eq(pl_outcome_store_put(f->store, log_finish(f, number)), 0);
+    add_to(f, number, "");
+}
+
+static bool
+has(struct fixture *f, uint32_t number)
+{
+    struct pl_outcome_entry entry;
+    struct pl_uuid id = model_id(number);
+    return pl_outcome_store_get(f->store, &id, &entry) == 0;
 }
 
 START_TEST(put_get_ack)
@@ -156,17 +184,72 @@ START_TEST(retention_lets_the_oldest_go)
     struct pl_outcome_entry entry;
     ck_assert_int_eq(pl_outcome_store_get(f.store, &gone_id, &entry), PL_OUTCOME_STORE_E_MISSING);
     ck_assert_int_eq(pl_outcome_store_get(f.store, &kept_id, &entry), 0);
-    pl_outcome_store_set_limits(f.store, &(struct pl_outcome_limits){.age_ms_max = 100});
+    limit(&f, "", (struct pl_outcome_limits){.age_ms_max = 100});
     ck_assert_int_eq(pl_outcome_store_next_expiry(f.store), 1015 + 100);
     ck_assert_int_eq(pl_outcome_store_evict(f.store, 1114, 0, 100), 0);
     ck_assert_int_eq(pl_outcome_store_evict(f.store, 1115, 0, 100), 1);
-    pl_outcome_store_set_limits(f.store, &(struct pl_outcome_limits){.bytes_max = 3 * entry.bytes});
+    limit(&f, "", (struct pl_outcome_limits){.bytes_max = 3 * entry.bytes});
     ck_assert_int_eq(pl_outcome_store_evict(f.store, 0, 0, 100), 6);
     struct pl_outcome_store_stats stats;
     pl_outcome_store_get_stats(f.store, &stats);
     ck_assert_uint_eq(stats.count, 3);
     ck_assert_uint_eq(stats.evicted_total, 22);
     ck_assert_int_eq(f.gone, 22);
+    teardown(&f);
+}
+END_TEST
+
+/* Each pool lets go of its own, whoever came between. */
+START_TEST(retention_is_a_pools)
+{
+    struct fixture f;
+    setup(&f, (struct pl_outcome_limits){.count_max = 4}); /* of "other", never configured */
+    limit(&f, "few", (struct pl_outcome_limits){.count_max = 2});
+    limit(&f, "brief", (struct pl_outcome_limits){.age_ms_max = 10});
+    limit(&f, "all", (struct pl_outcome_limits){0});
+    static const char *const pools[] = {"few", "brief", "all", "other"};
+    for (uint32_t i = 0; i < 40; i++)
+        add_to(&f, i, pools[i % 4]);
+    ck_assert_int_eq(pl_outcome_store_next_expiry(f.store), 1001 + 10);
+    /* Of few 8; of brief those that finished at 1029 or before; of other 6. */
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1039, 0, 3), 3);
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1039, 0, 100), 8 + 8 + 6 - 3);
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1039, 0, 100), 0);
+    ck_assert(!has(&f, 28) && has(&f, 32) && has(&f, 36));
+    ck_assert(!has(&f, 29) && has(&f, 33) && has(&f, 37));
+    ck_assert(has(&f, 2) && has(&f, 38));
+    ck_assert(!has(&f, 23) && has(&f, 27));
+    ck_assert_int_eq(pl_outcome_store_next_expiry(f.store), 1033 + 10);
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1042, 0, 100), 0);
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1043, 0, 100), 1);
+    /* New limits hold at once, also for what is there. */
+    limit(&f, "all", (struct pl_outcome_limits){.count_max = 1});
+    ck_assert_int_eq(pl_outcome_store_evict(f.store, 1043, 0, 100), 9);
+    ck_assert(!has(&f, 34) && has(&f, 38));
+    teardown(&f);
+}
+END_TEST
+
+/* A start from the store numbers anew: the number of a cursor means nothing there. */
+START_TEST(a_cursor_of_another_log_goes_by_job_and_time)
+{
+    struct fixture f;
+    setup(&f, (struct pl_outcome_limits){0});
+    for (uint32_t i = 0; i < 10; i++)
+        add(&f, i);
+    struct pl_outcome_entry page[10];
+    struct pl_outcome_cursor old = {.lsn = 900, .log = pl_memlog_id(f.log) + 1}, next = {0};
+    old.job = model_id(4);
+    old.finished_ms = 1004;
+    ck_assert_uint_eq(pl_outcome_store_list(f.store, NULL, 0, &old, page, 10, &next), 5);
+    ck_assert_int_eq(page[0].finished_ms, 1005);
+    ck_assert_uint_eq(next.log, pl_memlog_id(f.log));
+    ck_assert_int_eq(pl_outcome_store_ack(f.store, &old.job, 1, 1), 0);
+    ck_assert_uint_eq(pl_outcome_store_list(f.store, NULL, 0, &old, page, 10, &next), 5);
+    ck_assert_int_eq(page[0].finished_ms, 1005);
+    /* The same number in the same log: nothing is behind it. */
+    old.log = pl_memlog_id(f.log);
+    ck_assert_uint_eq(pl_outcome_store_list(f.store, NULL, 0, &old, page, 10, &next), 0);
     teardown(&f);
 }
 END_TEST
@@ -229,6 +312,8 @@ main(void)
     tcase_add_test(tcase, put_get_ack);
     tcase_add_test(tcase, lists_by_key_in_pages);
     tcase_add_test(tcase, retention_lets_the_oldest_go);
+    tcase_add_test(tcase, retention_is_a_pools);
+    tcase_add_test(tcase, a_cursor_of_another_log_goes_by_job_and_time);
     tcase_add_loop_test(tcase, agrees_with_a_plain_array, 0, 4);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
