@@ -580,15 +580,27 @@ pl_explain(struct pl_client *client, struct pl_id id, char **ret_json)
 }
 
 int
-pl_mailbox_ack(struct pl_client *client, const struct pl_id *ids, size_t count)
+pl_mailbox_ack(struct pl_client *client, const struct pl_id *ids, size_t count, size_t *ret_removed)
 {
     struct pl_req_mailbox_ack req;
+    struct pl_rep_ok reply;
+    struct pl_str raw;
+    int status;
 
     put_ids(&client->scratch[3], ids, count);
     if (client->scratch[3].failed)
         return pl_client_fail(client, PL_E_NO_MEMORY, NULL);
     pl_req_mailbox_ack_init(&req);
     req.ids = pl_mp_writer_str(&client->scratch[3]);
-    return pl_connection_call(client, PL_METHOD_MAILBOX_ACK, &pl_req_mailbox_ack_schema, &req, -1,
-                              NULL);
+    status = pl_connection_call(client, PL_METHOD_MAILBOX_ACK, &pl_req_mailbox_ack_schema, &req, -1,
+                                &raw);
+    if (status != PL_OK)
+        return status;
+    status = pl_rep_ok_decode(raw, &reply, NULL) == 0 ? PL_OK : PL_E_PROTOCOL;
+    free((void *)(uintptr_t)raw.data);
+    if (status != PL_OK)
+        return pl_client_fail(client, status, NULL);
+    if (ret_removed != NULL)
+        *ret_removed = reply.changed;
+    return PL_OK;
 }

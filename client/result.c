@@ -186,13 +186,49 @@ take_messages(struct pl_str list, struct pl_result ***ret_results, size_t *ret_c
     return PL_OK;
 }
 
+static char *
+copy_text(struct pl_str text)
+{
+    char *copy = malloc(text.len + 1);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy, text.data, text.len);
+    copy[text.len] = '\0';
+    return copy;
+}
+
+static int
+take_page(struct pl_str raw, struct pl_result ***ret_results, size_t *ret_count, char **ret_next,
+          bool *ret_more)
+{
+    struct pl_rep_mailbox_fetch reply;
+    char *next = NULL;
+
+    if (pl_rep_mailbox_fetch_decode(raw, &reply, NULL) != 0)
+        return PL_E_PROTOCOL;
+    if (ret_next != NULL && reply.next.len > 0) {
+        next = copy_text(reply.next);
+        if (next == NULL)
+            return PL_E_NO_MEMORY;
+    }
+    int status = take_messages(reply.messages, ret_results, ret_count);
+    if (status != PL_OK) {
+        free(next);
+        return status;
+    }
+    if (ret_next != NULL)
+        *ret_next = next;
+    if (ret_more != NULL)
+        *ret_more = reply.more;
+    return PL_OK;
+}
+
 int
-pl_mailbox_fetch(struct pl_client *client, const struct pl_mailbox_query *user_query,
-                 struct pl_result ***ret_results, size_t *ret_count)
+pl_mailbox_page(struct pl_client *client, const struct pl_mailbox_query *user_query,
+                struct pl_result ***ret_results, size_t *ret_count, char **ret_next, bool *ret_more)
 {
     struct pl_mailbox_query query;
     struct pl_req_mailbox_fetch req;
-    struct pl_rep_mailbox_fetch reply;
     struct pl_str raw;
     int status;
 
@@ -204,13 +240,19 @@ pl_mailbox_fetch(struct pl_client *client, const struct pl_mailbox_query *user_q
     req.since_ms = query.since_unix_ms;
     req.limit = query.limit;
     req.no_result = query.no_result;
+    req.cursor = pl_client_text(query.cursor);
     status = pl_connection_call(client, PL_METHOD_MAILBOX_FETCH, &pl_req_mailbox_fetch_schema, &req,
                                 -1, &raw);
     if (status != PL_OK)
         return status;
-    status = PL_E_PROTOCOL;
-    if (pl_rep_mailbox_fetch_decode(raw, &reply, NULL) == 0)
-        status = take_messages(reply.messages, ret_results, ret_count);
+    status = take_page(raw, ret_results, ret_count, ret_next, ret_more);
     free((void *)(uintptr_t)raw.data);
     return status == PL_OK ? PL_OK : pl_client_fail(client, status, NULL);
+}
+
+int
+pl_mailbox_fetch(struct pl_client *client, const struct pl_mailbox_query *query,
+                 struct pl_result ***ret_results, size_t *ret_count)
+{
+    return pl_mailbox_page(client, query, ret_results, ret_count, NULL, NULL);
 }

@@ -284,20 +284,33 @@ PL_API int pl_follow(struct pl_client *client, struct pl_id id, const struct pl_
 
 /* ---- mailbox ------------------------------------------------------------------------------- */
 
+/* The key is exact: without a user or session, outcomes of jobs that named none. */
 struct pl_mailbox_query {
     size_t struct_size;
-    const char *tenant, *user, *session;
-    int64_t since_unix_ms;
-    uint32_t limit; /* 0: the server's */
+    const char *tenant; /* NULL: one's own */
+    const char *user, *session;
+    int64_t since_unix_ms; /* finished then or later; 0: all */
+    uint32_t limit;        /* 0: the server's, 50 */
     bool no_result;
+    const char *cursor; /* NULL: from the beginning */
 };
 
-/* Gives an array of @ret_count results; pl_results_free() it. */
+/* Gives an array of @ret_count results, oldest first; pl_results_free() it. They stay until they
+ * are acknowledged, or the pool's mailbox lets them go. */
 PL_API PL_CHECKED int pl_mailbox_fetch(struct pl_client *client,
                                        const struct pl_mailbox_query *query,
                                        struct pl_result ***ret_results, size_t *ret_count);
+/* The same, and where to go on: @ret_next (pl_free() it) is the cursor behind the last message, for
+ * the next page or for what comes later, also after restarts of the instance; NULL: there is
+ * nothing to go on from yet. @ret_more: whether there are more now. Both may be NULL. */
+PL_API PL_CHECKED int pl_mailbox_page(struct pl_client *client,
+                                      const struct pl_mailbox_query *query,
+                                      struct pl_result ***ret_results, size_t *ret_count,
+                                      char **ret_next, bool *ret_more);
 PL_API void pl_results_free(struct pl_result **results, size_t count);
-PL_API int pl_mailbox_ack(struct pl_client *client, const struct pl_id *ids, size_t count);
+/* @ret_removed: how many were there; may be NULL. */
+PL_API int pl_mailbox_ack(struct pl_client *client, const struct pl_id *ids, size_t count,
+                          size_t *ret_removed);
 
 /* ---- any method: arguments and answers without a schema -------------------------------------- */
 

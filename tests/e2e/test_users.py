@@ -79,6 +79,25 @@ class Users(lib.Test):
         self.assertEqual([letter['id'] for letter in
                           self.instance.plctl('dlq', 'ls', '--json', code=0).json()], [mine])
 
+    def test_mail_is_its_tenants(self):
+        mine = self.instance.submit('echo', '-p', 'quick', '--user', 'u')
+        # The same key, named by an administrator: the tenant is theirs, the job is not.
+        lent = self.instance.submit('echo', '-p', 'quick', '--tenant', 'nobody', '--user', 'u')
+        theirs = self.other('submit', 'echo', '-p', 'quick', '--user', 'u', '--id-only').out.strip()
+        self.instance.plctl('wait', mine, lent, theirs, code=0)
+        listed = self.other('mailbox', 'ls', '--user', 'u', '--json').json()
+        self.assertEqual([mail['id'] for mail in listed], [theirs])
+        owner = pwd.getpwuid(os.geteuid()).pw_name
+        self.assertEqual(self.other('mailbox', 'ls', '--tenant', owner, '--user', 'u').code, 6)
+        for command in ('ack', 'rm'):
+            self.assertEqual(self.other('mailbox', command, mine, lent).code, 4, command)
+        self.assertEqual(self.other('--json', 'mailbox', 'rm', '--all', '--user', 'u').json(),
+                         {'changed': 1})
+        self.instance.plctl('result', mine, code=0)
+        have = self.instance.plctl('mailbox', 'ls', '--tenant', 'nobody', '--user', 'u', '--json',
+                                   code=0).json()
+        self.assertEqual([mail['id'] for mail in have], [lent])
+
     def test_own_jobs_work(self):
         result = self.other('submit', 'echo', '-p', 'quick', '-d', 'x', '--wait')
         self.assertEqual((result.code, result.out), (0, 'x'), result)

@@ -1,5 +1,5 @@
 /*
- * events and the mailbox.
+ * events.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -100,110 +100,5 @@ plctl_cmd_events(struct plctl *ctl, const struct pl_args *args)
         return plctl_fail_client(ctl, status);
     failed = read_events(ctl, args, subscription, limit);
     pl_unsubscribe(subscription);
-    return failed;
-}
-
-/* ---- mailbox ---- */
-
-static void
-print_mail_json(struct pl_json *json, const struct pl_result *result, bool with_result)
-{
-    char id[37];
-
-    pl_json_open(json, NULL, '{');
-    pl_json_text(json, "id", pl_id_format(pl_result_id(result), id));
-    pl_json_text(json, "outcome", pl_outcome_name(pl_result_outcome(result)));
-    pl_json_text(json, "pool", pl_result_pool(result));
-    pl_json_text(json, "type", pl_result_type(result));
-    pl_json_time(json, "submitted_at", pl_result_submitted_unix_ms(result));
-    pl_json_time(json, "finished_at", pl_result_finished_unix_ms(result));
-    pl_json_text(json, "error", pl_result_error(result));
-    pl_json_uint(json, "result_bytes", pl_result_bytes(result));
-    if (with_result) {
-        struct pl_bytes data = pl_result_data(result);
-        fputs(",\"result\":", json->to);
-        pl_json_string(json->to, data.data, data.len);
-    }
-    pl_json_close(json, '}');
-}
-
-static int
-mailbox(struct plctl *ctl, const struct pl_args *args, bool with_result)
-{
-    struct pl_mailbox_query query = PL_INIT(struct pl_mailbox_query);
-    struct pl_result **results;
-    size_t count;
-    int64_t limit = 0;
-    int failed = 0;
-
-    query.tenant = pl_args_get(args, "tenant");
-    query.user = pl_args_get(args, "user");
-    query.session = pl_args_get(args, "session");
-    query.no_result = !with_result;
-    if (pl_args_get(args, "limit") != NULL)
-        failed = plctl_parse_count("limit", pl_args_get(args, "limit"), UINT32_MAX, &limit);
-    if (failed == 0 && pl_args_get(args, "since") != NULL)
-        failed = plctl_parse_time("since", pl_args_get(args, "since"), &query.since_unix_ms);
-    if (failed == 0)
-        failed = plctl_connect(ctl);
-    if (failed != 0)
-        return failed;
-    query.limit = (uint32_t)limit;
-    int status = pl_mailbox_fetch(ctl->client, &query, &results, &count);
-    if (status != PL_OK)
-        return plctl_fail_client(ctl, status);
-    if (ctl->json || with_result) {
-        /* Results are bytes: a table has no room for them. */
-        struct pl_json json = {.to = stdout};
-        pl_json_open(&json, NULL, '[');
-        for (size_t i = 0; i < count; i++)
-            print_mail_json(&json, results[i], with_result);
-        pl_json_close(&json, ']');
-    } else {
-        struct pl_table table;
-        char id[37], when[32];
-        pl_table_init(&table, "ID OUTCOME POOL TYPE >BYTES FINISHED");
-        for (size_t i = 0; i < count; i++) {
-            pl_table_add(&table, "%s", pl_id_format(pl_result_id(results[i]), id));
-            pl_table_add(&table, "%s", pl_outcome_name(pl_result_outcome(results[i])));
-            pl_table_add(&table, "%s", pl_result_pool(results[i]));
-            pl_table_add(&table, "%s", pl_result_type(results[i]));
-            pl_table_add(&table, "%" PRIu64, pl_result_bytes(results[i]));
-            pl_table_add(&table, "%s", pl_time_text(pl_result_finished_unix_ms(results[i]), when));
-        }
-        pl_table_print(&table, ctl->colour, stdout);
-        pl_table_deinit(&table);
-    }
-    pl_results_free(results, count);
-    return 0;
-}
-
-int
-plctl_cmd_mailbox_ls(struct plctl *ctl, const struct pl_args *args)
-{
-    return mailbox(ctl, args, false);
-}
-
-int
-plctl_cmd_mailbox_fetch(struct plctl *ctl, const struct pl_args *args)
-{
-    return mailbox(ctl, args, true);
-}
-
-int
-plctl_cmd_mailbox_ack(struct plctl *ctl, const struct pl_args *args)
-{
-    struct pl_id *ids = plctl_alloc(args->word_count * sizeof(*ids));
-    int failed = plctl_connect(ctl);
-
-    for (size_t i = 0; failed == 0 && i < args->word_count; i++)
-        /* Whole ids: a prefix would be looked for among jobs that may be gone. */
-        if (pl_id_parse(args->word[i], &ids[i]) != PL_OK)
-            failed = plctl_fail(PLCTL_EXIT_USAGE, "'%s' is no whole job id", args->word[i]);
-    if (failed == 0) {
-        int status = pl_mailbox_ack(ctl->client, ids, args->word_count);
-        failed = status != PL_OK ? plctl_fail_client(ctl, status) : 0;
-    }
-    free(ids);
     return failed;
 }

@@ -120,12 +120,23 @@ static const struct pl_option events_options[] = {
     VALUE('p', "pool", "NAME", "of this pool"),
     VALUE(0, "after", "SEQ", "those behind this number"),
     VALUE('n', "limit", "N", "stop after so many"), END };
-static const struct pl_option mailbox_options[] = {
-    VALUE(0, "tenant", "NAME", "of this tenant"),
-    VALUE(0, "user", "NAME", "of this user"),
-    VALUE(0, "session", "NAME", "of this session"),
-    VALUE(0, "since", "TIME", "delivered then or later"),
-    VALUE('n', "limit", "N", "at most so many (50)"), END };
+#define MAILBOX_KEY \
+    VALUE(0, "tenant", "NAME", "of this tenant (others' for administrators only)"), \
+    VALUE(0, "user", "NAME", "of this user; else of jobs that named none"), \
+    VALUE(0, "session", "NAME", "of this session; else of jobs that named none"), \
+    VALUE(0, "since", "TIME", "finished then or later")
+#define MAILBOX_PAGE \
+    MAILBOX_KEY, \
+    VALUE('n', "limit", "N", "at most so many, the oldest (50)"), \
+    VALUE(0, "cursor", "PLACE", "go on behind it ('start': from the beginning); JSON then says the next one")
+static const struct pl_option mailbox_ls_options[] = {
+    MAILBOX_PAGE, END };
+static const struct pl_option mailbox_fetch_options[] = {
+    MAILBOX_PAGE, FLAG(0, "ack", "forget them once they are written"), END };
+static const struct pl_option mailbox_rm_options[] = {
+    FLAG('a', "all", "all of the key, instead of ids"), MAILBOX_KEY,
+    VALUE('n', "limit", "N", "at most so many, the oldest"),
+    FLAG(0, "dry-run", "with --all: count, change nothing"), END };
 
 #define STORE_OPTIONS \
     VALUE(0, "state-dir", "DIR", "the state directory; else that of the configuration or of the running instance"), \
@@ -176,6 +187,18 @@ static const char *const scale_examples[] = {
     "plctl workers scale build/sh 8", "eight processes in group sh of pool build", NULL };
 static const char *const events_examples[] = {
     "plctl events -f -t 'queue.command.*'", "everything that happens to jobs", NULL };
+static const char *const mailbox_ls_examples[] = {
+    "plctl mailbox ls", "of jobs that were submitted without --user and --session",
+    "plctl mailbox ls --user eva --since -1h", "what ended for eva in the last hour", NULL };
+static const char *const mailbox_fetch_examples[] = {
+    "plctl mailbox fetch --user eva --ack", "the oldest 50 with their results; then they are forgotten",
+    "plctl mailbox fetch --user eva --cursor start", "{\"messages\": [...], \"next\": PLACE, \"more\": true}",
+    "plctl mailbox fetch --user eva --cursor PLACE", "what comes behind, now or tomorrow", NULL };
+static const char *const mailbox_ack_examples[] = {
+    "plctl mailbox ack $ID", "it was read and may be forgotten", NULL };
+static const char *const mailbox_rm_examples[] = {
+    "plctl mailbox rm --all --user eva --dry-run", "how many there are",
+    "plctl mailbox rm --all --user eva", "forgets them", NULL };
 static const char *const dlq_retry_examples[] = {
     "plctl dlq retry 0198f3c1-7c1e", "again, in the pool and lane it came from",
     "plctl dlq retry --all -p gpu -t 'render*'", "all of a kind", NULL };
@@ -236,9 +259,10 @@ const struct pl_command plctl_commands[] = {
     { "workers restart", "worker restart", "[POOL[/GROUP[/N]]]", "replace them one by one", "A worker finishes its job first.", restart_options, NULL, 0, 1, false, false, plctl_cmd_workers_restart },
     { "workers scale", "worker scale", "POOL/GROUP N", "change the number of processes", NULL, NULL, scale_examples, 2, 2, false, false, plctl_cmd_workers_scale },
     { "events", NULL, "", "what happens", NULL, events_options, events_examples, 0, 0, false, false, plctl_cmd_events },
-    { "mailbox ls", NULL, "", "outcomes that wait to be fetched", NULL, mailbox_options, NULL, 0, 0, false, false, plctl_cmd_mailbox_ls },
-    { "mailbox fetch", NULL, "", "the same, with their results", NULL, mailbox_options, NULL, 0, 0, false, false, plctl_cmd_mailbox_fetch },
-    { "mailbox ack", NULL, "ID...", "outcomes that may be forgotten", NULL, NULL, NULL, 1, PL_ARGS_MANY, false, false, plctl_cmd_mailbox_ack },
+    { "mailbox ls", NULL, "", "outcomes that wait to be fetched", "The key is tenant, user and session as the jobs were submitted with.", mailbox_ls_options, mailbox_ls_examples, 0, 0, false, false, plctl_cmd_mailbox_ls },
+    { "mailbox fetch", NULL, "", "the same with their results, as JSON", "A place stays good while the instance restarts and messages go.", mailbox_fetch_options, mailbox_fetch_examples, 0, 0, false, false, plctl_cmd_mailbox_fetch },
+    { "mailbox ack", NULL, "ID...", "outcomes that were read and may be forgotten", NULL, NULL, mailbox_ack_examples, 1, PL_ARGS_MANY, false, false, plctl_cmd_mailbox_ack },
+    { "mailbox rm", NULL, "[ID...]", "forget outcomes, read or not", NULL, mailbox_rm_options, mailbox_rm_examples, 0, PL_ARGS_MANY, false, false, plctl_cmd_mailbox_rm },
     { "dlq ls", NULL, "", "jobs that ended badly and are kept (dead letters)", NULL, dlq_ls_options, NULL, 0, 0, false, false, plctl_cmd_dlq_ls },
     { "dlq show", NULL, "ID", "all about one: attempts, error, signal, last log lines", NULL, dlq_show_options, NULL, 1, 1, false, false, plctl_cmd_dlq_show },
     { "dlq retry", NULL, "[ID...]", "run dead letters again", "A job runs again under its id, where it came from, with all its attempts anew.", dlq_change_options, dlq_retry_examples, 0, PL_ARGS_MANY, false, false, plctl_cmd_dlq_retry },

@@ -391,31 +391,48 @@ plctl_parse_priority(const char *text, int *ret_priority)
     return PLCTL_EXIT_USAGE;
 }
 
+/* ".123Z", as our JSON has it. */
+static bool
+parse_fraction(const char **at, int64_t *ret_ms)
+{
+    char *end;
+    size_t digits = strspn(*at + 1, "0123456789");
+    if (digits != 3 || (*at)[4] != 'Z')
+        return false;
+    *ret_ms = strtol(*at + 1, &end, 10);
+    *at = end + 1;
+    return true;
+}
+
 int
 plctl_parse_time(const char *option, const char *text, int64_t *ret_unix_ms)
 {
     static const char *const formats[] = {"%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S",
                                           "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "@%s"};
 
-    if (text[0] == '+') {
+    if (text[0] == '+' || text[0] == '-') {
         int64_t ms;
         int failed = plctl_parse_duration(option, text + 1, &ms);
         if (failed == 0)
-            *ret_unix_ms = pl_clock_wall() + ms;
+            *ret_unix_ms = pl_clock_wall() + (text[0] == '+' ? ms : -ms);
         return failed;
     }
     for (size_t i = 0; i < PL_ARRAY_LEN(formats); i++) {
         struct tm parts = {.tm_isdst = -1};
         const char *end = strptime(text, formats[i], &parts);
+        int64_t ms = 0;
+        bool utc = i == 0;
+        if (end != NULL && i == 1 && *end == '.')
+            utc = parse_fraction(&end, &ms);
         if (end == NULL || *end != 0)
             continue;
-        time_t seconds = i == 0 ? timegm(&parts) : mktime(&parts);
-        *ret_unix_ms = (int64_t)seconds * 1000;
+        time_t seconds = utc ? timegm(&parts) : mktime(&parts);
+        *ret_unix_ms = (int64_t)seconds * 1000 + ms;
         return 0;
     }
     plctl_fail(0, "--%s: '%s' is no time", option, text);
-    plctl_hint(
-        "write 2026-01-31T12:00:00Z, '2026-01-31 12:00' (local), @SECONDS, or +30s from now");
+    plctl_hint("write 2026-01-31T12:00:00Z, '2026-01-31 12:00' (local), @SECONDS, +30s from now, "
+               "or -1h ago");
     return PLCTL_EXIT_USAGE;
 }
 

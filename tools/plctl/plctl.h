@@ -73,7 +73,8 @@ size_t plctl_id_width(char (*ids)[37], size_t count);
 int plctl_parse_duration(const char *option, const char *text, int64_t *ret_ms);
 int plctl_parse_count(const char *option, const char *text, int64_t max, int64_t *ret_value);
 int plctl_parse_priority(const char *text, int *ret_priority);
-/* A date ("2026-01-31T12:00:00Z", "2026-01-31 12:00", "@1700000000") or "+30s" from now. */
+/* A date ("2026-01-31T12:00:00Z", "2026-01-31 12:00", "@1700000000"), "+30s" from now, "-1h" ago.
+ */
 int plctl_parse_time(const char *option, const char *text, int64_t *ret_unix_ms);
 
 /* KIND=N, KIND=COUNTxN, N; N may be a size. Return: 0 or -EINVAL. @text is cut at '='. */
@@ -129,7 +130,7 @@ pl_command_fn plctl_cmd_pool_ls, plctl_cmd_pool_show, plctl_cmd_pool_pause, plct
 pl_command_fn plctl_cmd_lane_ls, plctl_cmd_lane_set, plctl_cmd_lane_pause, plctl_cmd_lane_resume;
 pl_command_fn plctl_cmd_workers_ls, plctl_cmd_workers_restart, plctl_cmd_workers_scale;
 pl_command_fn plctl_cmd_events, plctl_cmd_mailbox_ls, plctl_cmd_mailbox_fetch,
-    plctl_cmd_mailbox_ack;
+    plctl_cmd_mailbox_ack, plctl_cmd_mailbox_rm;
 pl_command_fn plctl_cmd_dlq_ls, plctl_cmd_dlq_show, plctl_cmd_dlq_retry, plctl_cmd_dlq_rm;
 pl_command_fn plctl_cmd_config, plctl_cmd_executor_ls, plctl_cmd_executor_info,
     plctl_cmd_executor_check, plctl_cmd_doctor;
