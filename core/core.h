@@ -317,16 +317,17 @@ enum pl_event_kind {
     PL_EV_SUBMIT,          /* .submit; the answer is out->reply */
     PL_EV_PERSISTED,       /* .job: its SUBMIT record is durable (PL_POOL_DURABLE) */
     PL_EV_PERSIST_FAILED,  /* .job: it will not be; the job is withdrawn: ENDED, FAILED */
-    PL_EV_CANCEL,       /* .cancel: waiting -> ENDED now; running -> ASK_STOP; twice is harmless */
-    PL_EV_HOLD,         /* .job: queued, delayed or retrying -> held; others INVALID */
-    PL_EV_RELEASE,      /* .job: held -> queued (or delayed while run_at lies ahead) */
-    PL_EV_SET_PRIORITY, /* .set_priority: a job that is not ended; keeps its arrival number */
-    PL_EV_FORGET,       /* .job: ended, logged and delivered: its record is reused */
-    PL_EV_WORKER_READY, /* .worker_ready: takes jobs from now on */
-    PL_EV_WORKER_DRAIN, /* .worker: takes no new jobs, running ones go on */
-    PL_EV_WORKER_GONE,  /* .worker_gone: its whole process tree is gone; units come back here */
-    PL_EV_STARTED,      /* .started: the worker's own stamp; time-outs run from START, not here */
-    PL_EV_FINISHED,     /* .finished */
+    PL_EV_CANCEL,          /* .cancel: waiting -> ENDED now; running -> ASK_STOP; twice is harmless.
+                            * Reason TIMEOUT: one that was decided before a restart */
+    PL_EV_HOLD,            /* .job: queued, delayed or retrying -> held; others INVALID */
+    PL_EV_RELEASE,         /* .job: held -> queued (or delayed while run_at lies ahead) */
+    PL_EV_SET_PRIORITY,    /* .set_priority: a job that is not ended; keeps its arrival number */
+    PL_EV_FORGET,          /* .job: ended, logged and delivered: its record is reused */
+    PL_EV_WORKER_READY,    /* .worker_ready: takes jobs from now on */
+    PL_EV_WORKER_DRAIN,    /* .worker: takes no new jobs, running ones go on */
+    PL_EV_WORKER_GONE,     /* .worker_gone: its whole process tree is gone; units come back here */
+    PL_EV_STARTED,  /* .started: the worker's own stamp; time-outs run from START, not here */
+    PL_EV_FINISHED, /* .finished */
     PL_EV_KIND_COUNT
 };
 
@@ -418,6 +419,7 @@ enum pl_action_kind {
     PL_ACT_RETRY,       /* waits delay_ns for its next attempt (reason EXECUTOR, TIMEOUT, CRASH) */
     PL_ACT_REQUEUED,    /* back at its old place (reason CRASH or WORKER_LOST) */
     PL_ACT_EVENT,       /* .event, and nothing else to do */
+    PL_ACT_NO_RETRY,    /* cancelled after its time-out was decided: log it, it ends TIMED_OUT */
 };
 
 #define PL_CORE_EVENT_TABLE(X)                                                                     \

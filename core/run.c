@@ -47,8 +47,11 @@ pl_run_stop(struct pl_core *core, struct pl_run *run, enum pl_reason reason, uin
 {
     const struct pl_pool *pool = pl_own_pool_of(core, pl_own_job(core, run->job));
     if (run->stop != PL_STOP_NONE) {
-        if (reason != PL_REASON_TIMEOUT && run->reason == PL_REASON_TIMEOUT)
+        /* What stops it stays decided; that nothing follows must outlive us too. */
+        if (reason != PL_REASON_TIMEOUT && run->reason == PL_REASON_TIMEOUT && !run->no_retry) {
             run->no_retry = 1;
+            act_run(core, PL_ACT_NO_RETRY, run)->who = who;
+        }
         return;
     }
     pl_word_open(&run->word);

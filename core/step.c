@@ -125,7 +125,9 @@ job_cancel(struct pl_core *core, const struct pl_event *ev)
     }
     pl_pool_wake(core, pl_own_pool_of(core, job));
     uint32_t at = core->out->count;
-    pl_job_end(core, job, PL_OUTCOME_CANCELLED, reason, NULL);
+    /* A time-out of one that waits is decided already, and was kept over a restart. */
+    pl_job_end(core, job, reason == PL_REASON_TIMEOUT ? PL_OUTCOME_TIMED_OUT : PL_OUTCOME_CANCELLED,
+               reason, NULL);
     for (; at < core->out->count; at++)
         if (core->out->action[at].kind == PL_ACT_ENDED)
             core->out->action[at].who = ev->cancel.who;

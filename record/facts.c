@@ -21,6 +21,12 @@ read_note(struct pl_str body, struct pl_job_note *ret_note)
     return PL_FACTS_UNREAD;
 }
 
+static uint16_t
+at_most_u16(uint32_t value)
+{
+    return value < UINT16_MAX ? (uint16_t)value : UINT16_MAX;
+}
+
 static int
 apply_start(struct pl_facts *f, const struct pl_record_view *view)
 {
@@ -31,6 +37,8 @@ apply_start(struct pl_facts *f, const struct pl_record_view *view)
     r = read_note(view->body, &note);
     f->start_attempt = view->head.attempt;
     f->start_crashes = note.crashes;
+    f->start_retries = at_most_u16(note.retries);
+    f->start_alone = (note.flags & PL_NOTE_ALONE) != 0;
     return r;
 }
 
@@ -45,6 +53,8 @@ apply_retry(struct pl_facts *f, const struct pl_record_view *view)
     f->not_before_boot_ns = note.not_before_boot_ns;
     f->not_before_wall_ms = note.not_before_wall_ms;
     f->retry_crashes = note.crashes;
+    f->retry_retries = at_most_u16(note.retries);
+    f->retry_alone = (note.flags & PL_NOTE_ALONE) != 0;
     f->retry_front = (note.flags & PL_NOTE_FRONT) != 0;
     bool refund = (note.flags & PL_NOTE_REFUND) != 0 && view->head.attempt > 0;
     f->retry_attempt = view->head.attempt - (refund ? 1 : 0);
@@ -117,12 +127,16 @@ pl_facts_join(struct pl_facts *facts, const struct pl_facts *other)
     if (other->start_lsn > facts->start_lsn) {
         facts->start_attempt = other->start_attempt;
         facts->start_crashes = other->start_crashes;
+        facts->start_retries = other->start_retries;
+        facts->start_alone = other->start_alone;
     }
     if (other->retry_lsn > facts->retry_lsn) {
         facts->not_before_boot_ns = other->not_before_boot_ns;
         facts->not_before_wall_ms = other->not_before_wall_ms;
         facts->retry_attempt = other->retry_attempt;
         facts->retry_crashes = other->retry_crashes;
+        facts->retry_retries = other->retry_retries;
+        facts->retry_alone = other->retry_alone;
         facts->retry_front = other->retry_front;
     }
     if (other->cancel_lsn > facts->cancel_lsn)
@@ -175,6 +189,10 @@ pl_facts_now(const struct pl_facts *f, const struct pl_job_spec *spec, struct pl
     uint32_t start_crashes = started ? f->start_crashes : 0;
     uint32_t retry_crashes = retried ? f->retry_crashes : 0;
     now.crashes = start_crashes > retry_crashes ? start_crashes : retry_crashes;
+    uint16_t start_retries = started ? f->start_retries : 0;
+    uint16_t retry_retries = retried ? f->retry_retries : 0;
+    now.retries = start_retries > retry_retries ? start_retries : retry_retries;
+    now.alone = running ? f->start_alone : retried && f->retry_alone;
     if (retried) {
         now.front = f->retry_front;
         now.not_before_boot_ns = f->not_before_boot_ns;

@@ -33,9 +33,13 @@ struct pl_facts {
     uint32_t retry_attempt; /* attempts that count after it: a refunded one does not */
     uint32_t start_crashes;
     uint32_t retry_crashes;
+    uint16_t start_retries; /* by the lane's policy */
+    uint16_t retry_retries;
     uint8_t cancel_outcome; /* of the last CANCEL: enum pl_outcome */
-    bool retry_front;
-    bool dead_letter; /* of the last FINISH: its SUBMIT stays */
+    bool retry_front : 1;
+    bool start_alone : 1; /* a suspect: it runs alone on its worker */
+    bool retry_alone : 1;
+    bool dead_letter : 1; /* of the last FINISH: its SUBMIT stays */
 };
 
 enum pl_facts_outcome {
@@ -61,9 +65,11 @@ struct pl_facts_now {
     pl_wall not_before_wall_ms;
     uint32_t attempts;      /* number of the last attempt that counts */
     uint32_t crashes;       /* workers that it has killed */
+    uint16_t retries;       /* of the attempts, those by the lane's policy */
     uint8_t state;          /* enum pl_job_state, never ENDED */
     uint8_t cancel_outcome; /* a stop was decided, and nothing behind it says otherwise; 0: none */
     bool front;             /* the last RETRY put it to the front */
+    bool alone;             /* a suspect: it runs alone on its worker */
 };
 
 /**

@@ -102,6 +102,7 @@ static const struct pl_tlv_field note_table[] = {
     NOTE(16, U32, device_mask[5]),
     NOTE(17, U32, device_mask[6]),
     NOTE(18, U32, device_mask[7]),
+    NOTE(19, U32, retries),
 };
 
 void

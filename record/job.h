@@ -142,12 +142,13 @@ struct pl_job_note {
     uint32_t by_uid;            /* CANCEL: who asked */
     uint32_t flags;             /* enum pl_note_flag */
     uint32_t device_mask[8];    /* START: devices given, by entry of the job's cost */
+    uint32_t retries;           /* START, RETRY: retries by the lane's policy so far */
 };
 
 enum pl_note_flag {
     PL_NOTE_FRONT = 1 << 0,  /* RETRY: to the front of its lane */
     PL_NOTE_REFUND = 1 << 1, /* RETRY: the attempt did not happen (never reached a worker) */
-    PL_NOTE_ALONE = 1 << 2,  /* START: a suspect, it runs alone on its worker */
+    PL_NOTE_ALONE = 1 << 2,  /* START, RETRY: a suspect, it runs alone on its worker */
 };
 
 /**

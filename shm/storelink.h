@@ -69,7 +69,9 @@ struct pl_storelink_job {
     uint8_t state;          /* enum pl_job_state, never ENDED */
     uint8_t cancel_outcome; /* a stop was decided; 0: none */
     uint8_t front;          /* 0 or 1: the last RETRY put it to the front */
-    uint8_t reserved[5];
+    uint8_t alone;          /* 0 or 1: a suspect, it runs alone on its worker */
+    uint16_t retries;       /* of the attempts, those by the lane's policy */
+    uint8_t reserved[2];
 };
 _Static_assert(sizeof(struct pl_storelink_job) == 32, "shared layout");
 

@@ -178,9 +178,11 @@ put_job(struct answer *answer, const struct pl_query_live *live)
         .not_before_wall_ms = now.not_before_wall_ms,
         .attempts = now.attempts,
         .crashes = now.crashes,
+        .retries = now.retries,
         .state = now.state,
         .cancel_outcome = now.cancel_outcome,
         .front = now.front,
+        .alone = now.alone,
     };
     uint64_t bytes = sizeof(job) + pl_record_bytes(live->body.len);
     void *body;

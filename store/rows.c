@@ -119,8 +119,12 @@ pl_row_job_facts(const struct pl_row_job *row, uint64_t submit_lsn, struct pl_fa
                                    .retry_attempt = row->retry_attempt,
                                    .start_crashes = row->start_crashes,
                                    .retry_crashes = row->retry_crashes,
+                                   .start_retries = row->start_retries,
+                                   .retry_retries = row->retry_retries,
                                    .cancel_outcome = row->cancel_outcome,
-                                   .retry_front = row->retry_front != 0};
+                                   .retry_front = row->retry_front != 0,
+                                   .start_alone = row->start_alone != 0,
+                                   .retry_alone = row->retry_alone != 0};
 }
 
 void
@@ -137,8 +141,12 @@ pl_row_job_set_facts(struct pl_row_job *row, const struct pl_facts *facts)
     row->retry_attempt = facts->retry_attempt;
     row->start_crashes = facts->start_crashes;
     row->retry_crashes = facts->retry_crashes;
+    row->start_retries = facts->start_retries;
+    row->retry_retries = facts->retry_retries;
     row->cancel_outcome = facts->cancel_outcome;
     row->retry_front = facts->retry_front;
+    row->start_alone = facts->start_alone;
+    row->retry_alone = facts->retry_alone;
 }
 
 void

@@ -59,7 +59,10 @@ struct pl_row_job {
     uint32_t retry_crashes;
     uint8_t cancel_outcome;
     uint8_t retry_front;
-    uint8_t unused[6];
+    uint16_t start_retries;
+    uint16_t retry_retries;
+    uint8_t start_alone;
+    uint8_t retry_alone;
 };
 _Static_assert(sizeof(struct pl_row_job) == 144, "on disk");
 

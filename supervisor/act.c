@@ -318,8 +318,11 @@ log_retry(struct pl_supervisor *sup, const struct pl_action *action)
     struct pl_job_view view;
     if (pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
         return;
-    struct pl_job_note note = {
-        .crashes = view.crashes, .flags = PL_NOTE_FRONT, .reason = reason_word(action, NULL)};
+    uint32_t alone = (view.flags & PL_SPEC_SOLO) != 0 ? PL_NOTE_ALONE : 0;
+    struct pl_job_note note = {.crashes = view.crashes,
+                               .retries = view.retries,
+                               .flags = PL_NOTE_FRONT | alone,
+                               .reason = reason_word(action, NULL)};
     if (action->delay_ns > 0) {
         note.not_before_boot_ns = sup->now_boot + action->delay_ns;
         note.not_before_wall_ms = sup->now_wall + action->delay_ns / PL_NS_PER_MS;
@@ -328,15 +331,18 @@ log_retry(struct pl_supervisor *sup, const struct pl_action *action)
 }
 
 /* The stop decides the outcome, so it is logged when it is sent. Not that of a time-out or a
- * preemption: those may end in another attempt, and after a restart the job simply runs again. */
+ * preemption: those may end in another attempt, and after a restart the job simply runs again;
+ * unless a cancel has come behind it. */
 static void
 log_stop(struct pl_supervisor *sup, const struct pl_action *action)
 {
     struct pl_job_view view;
-    if (action->reason == PL_REASON_TIMEOUT || action->reason == PL_REASON_PREEMPTED ||
+    bool may_go_on = action->reason == PL_REASON_TIMEOUT || action->reason == PL_REASON_PREEMPTED;
+    if ((may_go_on && action->kind != PL_ACT_NO_RETRY) ||
         pl_core_job_view(&sup->core, action->job, &view) != PL_CORE_OK)
         return;
-    struct pl_job_note note = {.outcome = PL_OUTCOME_CANCELLED,
+    bool late = action->kind == PL_ACT_NO_RETRY;
+    struct pl_job_note note = {.outcome = late ? PL_OUTCOME_TIMED_OUT : PL_OUTCOME_CANCELLED,
                                .by_uid = action->who,
                                .reason = reason_word(action, NULL)};
     pl_log_note(sup, PL_RECORD_CANCEL, &view.id, view.body, view.attempt, &note);
@@ -362,6 +368,9 @@ perform(struct pl_supervisor *sup, const struct pl_action *action,
     case PL_ACT_ASK_STOP:
         log_stop(sup, action);
         pl_worker_stop_job(sup, action, PL_STOP_ASK);
+        return;
+    case PL_ACT_NO_RETRY:
+        log_stop(sup, action);
         return;
     case PL_ACT_STOP_TERM:
         pl_worker_stop_job(sup, action, PL_STOP_TERM);

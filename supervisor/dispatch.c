@@ -214,6 +214,11 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
                                .worker_gen = worker->gen,
                                .slot = action->slot,
                                .flags = (job->flags & PL_SPEC_SOLO) != 0 ? PL_NOTE_ALONE : 0};
+    struct pl_job_view view;
+    if (action->attempt > 1 && pl_core_job_view(&sup->core, action->job, &view) == PL_CORE_OK) {
+        note.crashes = view.crashes;
+        note.retries = view.retries;
+    }
     _Static_assert(sizeof(note.device_mask) == sizeof(action->device_mask), "an entry, a mask");
     memcpy(note.device_mask, action->device_mask, sizeof(note.device_mask));
     uint64_t start = pl_log_note(sup, PL_RECORD_START, job->id, job->body, action->attempt, &note);

@@ -239,6 +239,8 @@ fill_live(struct pl_supervisor *sup, const struct pl_job_view *view, bool explai
         reply->run_at_ms = spec.run_at_wall_ms;
         reply->payload_bytes = spec.payload.len;
     }
+    if (view->state == PL_JOB_RETRYING)
+        reply->run_at_ms = sup->now_wall + (view->since - sup->now) / PL_NS_PER_MS;
     struct pl_explain why;
     if (explain && pl_core_explain(&sup->core, view->ref, &why) == PL_CORE_OK) {
         reply->wait = (enum pl_wait)why.wait;

@@ -143,8 +143,11 @@ fill_restore(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     restore->spec.body = job->submit_location;
     if (job->state == PL_JOB_HELD)
         restore->spec.flags |= PL_SPEC_HELD;
+    if (job->alone)
+        restore->spec.flags |= PL_SPEC_SOLO;
     restore->seq = job->submit_lsn;
     restore->attempt = job->attempts;
+    restore->retries = job->retries;
     restore->crashes = job->crashes > UINT8_MAX ? UINT8_MAX : (uint8_t)job->crashes;
     if (job->state == PL_JOB_RETRYING && job->not_before_boot_ns > sup->now_boot)
         restore->retry_delay = job->not_before_boot_ns - sup->now_boot;
@@ -185,7 +188,9 @@ refund(struct pl_supervisor *sup, const struct pl_recovered_job *job, struct pl_
     if (job->cancel_outcome != PL_OUTCOME_NONE)
         return; /* it ends at once, and a RETRY would say that the cancel is over */
     struct pl_job_note note = {.crashes = job->crashes,
-                               .flags = PL_NOTE_FRONT | PL_NOTE_REFUND,
+                               .retries = job->retries,
+                               .flags = PL_NOTE_FRONT | PL_NOTE_REFUND |
+                                        (job->alone ? PL_NOTE_ALONE : 0u),
                                .reason = PL_STR("not_sent")};
     (void)pl_log_note(sup, PL_RECORD_RETRY, &job->id, job->submit_location, job->attempts, &note);
 }
@@ -262,6 +267,10 @@ pl_restore_settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
         return;
     struct pl_event event = {.kind = PL_EV_CANCEL,
                              .cancel = {.job = ref, .reason = PL_REASON_CLIENT}};
+    struct pl_job_view view;
+    if (job->cancel_outcome == PL_OUTCOME_TIMED_OUT &&
+        pl_core_job_view(&sup->core, ref, &view) == PL_CORE_OK && view.state != PL_JOB_RUNNING)
+        event.cancel.reason = PL_REASON_TIMEOUT;
     (void)pl_step(sup, &event);
 }
 

@@ -146,7 +146,8 @@ append_facts(struct pl_supervisor *sup, const struct pl_recovered_job *job,
              const struct pl_job_spec *spec)
 {
     bool was_held = (spec->flags & PL_SUBMIT_HELD) != 0;
-    struct pl_job_note note = {.crashes = job->crashes};
+    uint32_t alone = job->alone ? PL_NOTE_ALONE : 0;
+    struct pl_job_note note = {.crashes = job->crashes, .retries = job->retries, .flags = alone};
     if (job->attempts > 0)
         append_note(sup, PL_RECORD_START, job, &note);
     if (job->state == PL_JOB_HELD && !was_held)
@@ -156,7 +157,7 @@ append_facts(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     if (job->state != PL_JOB_RUNNING && job->attempts > 0) {
         note.not_before_boot_ns = job->not_before_boot_ns;
         note.not_before_wall_ms = job->not_before_wall_ms;
-        note.flags = job->front ? PL_NOTE_FRONT : 0;
+        note.flags |= job->front ? PL_NOTE_FRONT : 0;
         append_note(sup, PL_RECORD_RETRY, job, &note);
     }
     if (job->cancel_outcome != 0)
@@ -181,9 +182,11 @@ take_job(struct pl_supervisor *sup, const struct pl_storelink_job *from,
         .submit_lsn = view->head.lsn,
         .attempts = from->attempts,
         .crashes = from->crashes,
+        .retries = from->retries,
         .state = from->state,
         .cancel_outcome = from->cancel_outcome,
         .front = from->front != 0,
+        .alone = from->alone != 0,
         .not_before_wall_ms = from->not_before_wall_ms,
     };
     if (from->not_before_wall_ms != 0)

@@ -323,10 +323,12 @@ decide_live(const struct facts *f, const struct pl_job_spec *spec, struct pl_rec
     job->not_before_wall_ms = now.not_before_wall_ms;
     job->attempts = now.attempts;
     job->crashes = now.crashes;
+    job->retries = now.retries;
     job->state = now.state;
     job->start_location = now.state == PL_JOB_RUNNING ? f->start_location : 0;
     job->cancel_outcome = now.cancel_outcome;
     job->front = now.front;
+    job->alone = now.alone;
 }
 
 static void

@@ -48,12 +48,14 @@ struct pl_recovered_job {
     pl_wall not_before_wall_ms;
     uint32_t attempts; /* number of the last attempt that counts */
     uint32_t crashes;
+    uint16_t retries; /* of the attempts, those by the lane's policy */
     /* enum pl_job_state: HELD, DELAYED (run_at of the spec), QUEUED, RUNNING (START was last),
      * RETRYING (RETRY with a time was last), ENDED. The spec is read for the first two. */
     uint8_t state;
     /* enum pl_outcome: a stop was decided, and no RETRY or START came behind it; 0: none. */
     uint8_t cancel_outcome;
     bool front; /* the last RETRY put it to the front */
+    bool alone; /* a suspect: it runs alone on its worker */
     /* ENDED: its SUBMIT is kept with the FINISH … */
     bool dead_letter;
     /* … and the outcome itself is no longer wanted. Never without dead_letter. */

@@ -119,7 +119,7 @@ sim_oracle_start(struct sim *sim, const struct pl_action *action)
     job->started_at = sim->mono;
     job->retry_due = 0;
     job->stop_stage = 0;
-    job->stop_cancel = false;
+    job->stop_cancel = job->no_retry = false;
     job->finish_sent = 0;
     job->spec.run_at = 0;
     sim->lane_running[job->spec.lane]++;

@@ -58,10 +58,12 @@ settle_lost(struct sim_job *job)
 {
     if (!job->outcome && job->logged && job->stop_cancel)
         job->outcome = PL_OUTCOME_CANCELLED;
+    else if (!job->outcome && job->logged && job->no_retry)
+        job->outcome = PL_OUTCOME_TIMED_OUT;
     else if (!job->outcome && (job->spec.flags & PL_SPEC_AT_MOST_ONCE) && job->attempt > 0)
         job->outcome = PL_OUTCOME_FAILED;
     job->stop_stage = 0;
-    job->stop_cancel = false;
+    job->stop_cancel = job->no_retry = false;
 }
 
 /* What the log says about jobs that need no engine any more. */
@@ -90,10 +92,11 @@ settle_log(struct sim *sim)
 static void
 stop_again(struct sim *sim, struct sim_job *job)
 {
-    bool cancel = job->stop_cancel;
+    bool cancel = job->stop_cancel, no_retry = job->no_retry;
     if (job->stop_stage == 0)
         return;
     job->stop_stage = 0;
+    job->no_retry = false;
     struct pl_event ev = {.kind = PL_EV_CANCEL, .cancel = {.job = job->ref}};
     ev.cancel.reason = cancel ? PL_REASON_CLIENT : PL_REASON_TIMEOUT;
     if (sim_step_rc(sim, &ev) != PL_CORE_OK)
@@ -102,6 +105,12 @@ stop_again(struct sim *sim, struct sim_job *job)
         job->stop_stage = 1;
         job->stop_cancel = cancel;
     }
+    if (!no_retry)
+        return;
+    ev.cancel.reason = PL_REASON_CLIENT;
+    if (!sim->removed && sim_step_rc(sim, &ev) != PL_CORE_OK)
+        sim_fail(sim, "job %u: the cancel of an adopted run was refused", (unsigned)job->spec.body);
+    job->no_retry = true; /* it was decided, whoever heard of it now */
 }
 
 static void

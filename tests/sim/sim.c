@@ -55,8 +55,8 @@ sim_fail(struct sim *sim, const char *format, ...)
 static const char *
 action_name(uint32_t kind)
 {
-    static const char *const name[] = {"?",    "persist", "reply", "start",    "ask",  "term",
-                                       "kill", "ended",   "retry", "requeued", "event"};
+    static const char *const name[] = {"?",    "persist", "reply", "start",    "ask",   "term",
+                                       "kill", "ended",   "retry", "requeued", "event", "no_retry"};
     return kind < PL_ARRAY_LEN(name) ? name[kind] : "?";
 }
 
@@ -98,7 +98,7 @@ waits_again(struct sim *sim, struct sim_job *job, const struct pl_action *action
 {
     if (job->running)
         sim_fail(sim, "job %u waits again while its attempt lives", (unsigned)action->body);
-    if (job->stop_cancel)
+    if (job->stop_cancel || job->no_retry)
         sim_fail(sim, "job %u was cancelled and waits again", (unsigned)action->body);
     log_counts(sim, job);
     job->retry_due = action->kind == PL_ACT_RETRY ? sim->mono + action->delay_ns : 0;
@@ -164,6 +164,11 @@ perform(struct sim *sim, const struct pl_action *action)
     case PL_ACT_RETRY:
     case PL_ACT_REQUEUED:
         waits_again(sim, job, action);
+        break;
+    case PL_ACT_NO_RETRY:
+        if (job->stop_stage == 0 || job->stop_cancel || job->no_retry)
+            sim_fail(sim, "job %u: a cancel behind no time-out", (unsigned)action->body);
+        job->no_retry = true;
         break;
     case PL_ACT_EVENT:
         break;

@@ -74,6 +74,7 @@ struct sim_job {
     bool running;     /* between START and FINISHED / WORKER_GONE */
     bool shown;       /* the last event about it that observers saw was STARTED */
     bool stop_cancel; /* log: a cancel of the running attempt was decided */
+    bool no_retry;    /* log: a cancel came behind the decided time-out */
     bool solo;
     uint8_t stop_stage;  /* 0, 1 ask, 2 term, 3 kill: must only grow */
     uint8_t outcome;     /* ENDED seen */

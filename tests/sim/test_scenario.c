@@ -64,6 +64,9 @@ record(const struct pl_action *a)
     case PL_ACT_REPLY:
         say("reply %c\n", name);
         break;
+    case PL_ACT_NO_RETRY:
+        say("no_retry %c\n", name);
+        break;
     case PL_ACT_PERSIST:
     case PL_ACT_EVENT:
         break;

@@ -215,8 +215,22 @@ START_TEST(timeouts_retry_and_cancel_ends_that)
     ck_assert(ct_is(&ct, a, PL_JOB_RUNNING));
     ck_assert_uint_eq(ct_view(&ct, a).retries, 1);
     ct_tick(&ct, S);
+    ck_assert_ptr_null(ct_action(&ct, PL_ACT_NO_RETRY, a));
     ct_cancel(&ct, a);
+    ck_assert_ptr_nonnull(ct_action(&ct, PL_ACT_NO_RETRY, a)); /* it has to outlive us */
+    ct_cancel(&ct, a);
+    ck_assert_ptr_null(ct_action(&ct, PL_ACT_NO_RETRY, a)); /* said once */
     ct_finish(&ct, a, PL_RESULT_CANCELLED);
+    ck_assert(ct_ended(&ct, a, PL_OUTCOME_TIMED_OUT, PL_REASON_TIMEOUT));
+}
+END_TEST
+
+START_TEST(a_time_out_decided_before_a_restart_ends_what_waits)
+{
+    ct_simple(&ct, 1);
+    struct pl_ref a = ct_submit(&ct, 1);
+    struct pl_event ev = {.kind = PL_EV_CANCEL, .cancel = {.job = a, .reason = PL_REASON_TIMEOUT}};
+    ck_assert_int_eq(ct_step(&ct, ev), 0);
     ck_assert(ct_ended(&ct, a, PL_OUTCOME_TIMED_OUT, PL_REASON_TIMEOUT));
 }
 END_TEST
@@ -457,6 +471,7 @@ main(void)
     tcase_add_test(tc, requeued_says_why);
     tcase_add_test(tc, retries);
     tcase_add_test(tc, timeouts_retry_and_cancel_ends_that);
+    tcase_add_test(tc, a_time_out_decided_before_a_restart_ends_what_waits);
     tcase_add_test(tc, one_live_job_is_blamed_until_the_limit);
     tcase_add_test(tc, several_live_jobs_run_alone_next);
     tcase_add_test(tc, a_lone_job_gets_its_worker_in_the_end);

@@ -217,8 +217,10 @@ submit(struct model *m)
 static void
 start(struct model *m, uint32_t number)
 {
-    struct pl_job_note note = {
-        .worker = PL_STR("w0"), .slot = number % 4, .crashes = m->jobs[number].crashes};
+    struct pl_job_note note = {.worker = PL_STR("w0"),
+                               .slot = number % 4,
+                               .crashes = m->jobs[number].crashes,
+                               .retries = m->jobs[number].retries};
     uint8_t buf[64];
     size_t len;
     ck_assert_int_eq(pl_job_note_encode(&note, buf, sizeof(buf), &len), 0);
@@ -234,9 +236,11 @@ retry(struct model *m, uint32_t number)
     struct model_job *job = begin(m, number);
     bool delayed = pl_prng_below(&m->seed, 2) == 0;
     job->crashes += (uint32_t)pl_prng_below(&m->seed, 2);
+    job->retries += (uint32_t)pl_prng_below(&m->seed, 2);
     job->cancel = 0; /* the stop did not end it */
     job->state = delayed ? PL_JOB_RETRYING : PL_JOB_QUEUED;
-    struct pl_job_note note = {.not_before_boot_ns = delayed ? 77 : 0, .crashes = job->crashes};
+    struct pl_job_note note = {
+        .not_before_boot_ns = delayed ? 77 : 0, .crashes = job->crashes, .retries = job->retries};
     uint8_t buf[64];
     size_t len;
     ck_assert_int_eq(pl_job_note_encode(&note, buf, sizeof(buf), &len), 0);
@@ -426,7 +430,8 @@ is_same(const struct model_job *job, const struct pl_recovered_job *found)
         return false;
     return job->state == PL_JOB_ENDED ||
            (job->attempts == found->attempts && job->crashes == found->crashes &&
-            job->cancel == found->cancel_outcome && found->finish_location == 0);
+            job->retries == found->retries && job->cancel == found->cancel_outcome &&
+            found->finish_location == 0);
 }
 
 static void

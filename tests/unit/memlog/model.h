@@ -20,6 +20,7 @@ struct model_job {
     uint8_t cancel;
     uint32_t attempts;
     uint32_t crashes;
+    uint32_t retries;
     uint32_t payload_bytes;
     uint64_t body;   /* location of SUBMIT */
     uint64_t finish; /* location of FINISH */

@@ -22,7 +22,8 @@ make(struct note_record *r, uint64_t *seed, uint64_t lsn)
                                     PL_RECORD_FINISH, PL_RECORD_ACK,     PL_RECORD_RETRY,
                                     PL_RECORD_START,  PL_RECORD_EPOCH};
     struct pl_job_note note = {.crashes = (uint32_t)pl_prng_below(seed, 4),
-                               .flags = (uint32_t)pl_prng_below(seed, 4),
+                               .retries = (uint32_t)pl_prng_below(seed, 4),
+                               .flags = (uint32_t)pl_prng_below(seed, 8),
                                .not_before_boot_ns = (pl_time)pl_prng_below(seed, 3),
                                .outcome = 1 + (uint32_t)pl_prng_below(seed, 7)};
     memset(r, 0, sizeof(*r));
@@ -50,6 +51,8 @@ require_same(const struct pl_facts *a, const struct pl_facts *b)
     ck_assert_uint_eq(x.state, y.state);
     ck_assert_uint_eq(x.attempts, y.attempts);
     ck_assert_uint_eq(x.crashes, y.crashes);
+    ck_assert_uint_eq(x.retries, y.retries);
+    ck_assert_uint_eq(x.alone, y.alone);
     ck_assert_uint_eq(x.cancel_outcome, y.cancel_outcome);
     ck_assert_uint_eq(x.front, y.front);
     ck_assert_int_eq(x.not_before_boot_ns, y.not_before_boot_ns);
@@ -96,6 +99,47 @@ START_TEST(each_record_says_whether_it_was_news)
     view.head = (struct pl_record){.lsn = 9, .type = PL_RECORD_CANCEL}; /* no outcome in it */
     ck_assert_int_eq(pl_facts_apply(&f, &view), PL_FACTS_UNREAD);
     ck_assert_uint_eq(f.cancel_lsn, 0);
+}
+END_TEST
+
+static void
+apply_note(struct pl_facts *f, uint64_t lsn, unsigned type, const struct pl_job_note *note)
+{
+    uint8_t body[64];
+    struct pl_record_view view = {
+        .head = {.lsn = lsn, .type = (uint8_t)type, .attempt = (uint32_t)lsn},
+        .body = {.data = (const char *)body}};
+    ck_assert_int_eq(pl_job_note_encode(note, body, sizeof(body), &view.body.len), 0);
+    ck_assert_int_eq(pl_facts_apply(f, &view), PL_FACTS_NEW);
+}
+
+/* Attempts by the lane's policy are counted apart from crashes, and a suspect stays one. */
+START_TEST(retries_and_suspicion_follow_from_the_notes)
+{
+    struct pl_facts f = {.submit_lsn = 1};
+    struct pl_facts_now now;
+    struct pl_job_spec spec;
+    pl_job_spec_init(&spec);
+    apply_note(&f, 2, PL_RECORD_START, &(struct pl_job_note){.slot = 1});
+    pl_facts_now(&f, &spec, &now);
+    ck_assert_uint_eq(now.retries, 0);
+    apply_note(&f, 3, PL_RECORD_RETRY,
+               &(struct pl_job_note){.retries = 2, .crashes = 1, .flags = PL_NOTE_ALONE});
+    pl_facts_now(&f, &spec, &now);
+    ck_assert_uint_eq(now.retries, 2);
+    ck_assert_uint_eq(now.crashes, 1);
+    ck_assert(now.alone);
+    apply_note(&f, 4, PL_RECORD_START, &(struct pl_job_note){.flags = PL_NOTE_ALONE});
+    pl_facts_now(&f, &spec, &now);
+    ck_assert_uint_eq(now.retries, 2); /* an older build's START does not tell them */
+    ck_assert(now.alone);
+    apply_note(&f, 5, PL_RECORD_START, &(struct pl_job_note){.retries = 70000});
+    pl_facts_now(&f, &spec, &now);
+    ck_assert_uint_eq(now.retries, UINT16_MAX);
+    ck_assert(!now.alone);
+    f.submit_lsn = 6; /* a new life begins with none of it */
+    pl_facts_now(&f, &spec, &now);
+    ck_assert_uint_eq(now.retries, 0);
 }
 END_TEST
 
@@ -157,6 +201,7 @@ main(void)
     Suite *suite = suite_create("facts");
     TCase *tcase = tcase_create("facts");
     tcase_add_loop_test(tcase, order_and_repetition_do_not_matter, 0, 500);
+    tcase_add_test(tcase, retries_and_suspicion_follow_from_the_notes);
     tcase_add_test(tcase, each_record_says_whether_it_was_news);
     tcase_add_test(tcase, a_dead_letters_ack_leaves_the_outcome);
     tcase_add_test(tcase, a_dead_letter_outlives_its_outcome_and_not_its_drop);

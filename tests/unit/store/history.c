@@ -157,9 +157,10 @@ note(struct history *h, unsigned type, struct history_job *job)
     uint8_t body[256];
     size_t len = 0;
     struct pl_job_note n = {.crashes = (uint32_t)BELOW(h, 3), .outcome = 5};
+    n.retries = BELOW(h, 2) ? (uint32_t)BELOW(h, 100000) : 0;
     if (type == PL_RECORD_RETRY) {
         n.not_before_boot_ns = BELOW(h, 2) ? (pl_time)BELOW(h, 1000) : 0;
-        n.flags = (uint32_t)BELOW(h, 4);
+        n.flags = (uint32_t)BELOW(h, 8);
     }
     if (type == PL_RECORD_START)
         job->attempt++;
@@ -427,6 +428,7 @@ is_current(struct compare *c, const struct history_job *job, const struct pl_que
     pl_facts_now(&job->facts, &whole, &wanted);
     return now.start_lsn == wanted.start_lsn && now.state == wanted.state &&
            now.attempts == wanted.attempts && now.crashes == wanted.crashes &&
+           now.retries == wanted.retries && now.alone == wanted.alone &&
            now.front == wanted.front && now.cancel_outcome == wanted.cancel_outcome &&
            now.not_before_boot_ns == wanted.not_before_boot_ns &&
            now.not_before_wall_ms == wanted.not_before_wall_ms;
