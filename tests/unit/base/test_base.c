@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/crc32c.h"
 #include "base/prng.h"
+#include "base/siphash.h"
 #include "base/types.h"
 #include "base/uuid.h"
 
@@ -121,12 +122,45 @@ START_TEST(assert_calls_the_hook_first)
 }
 END_TEST
 
+/* Computed with OpenSSL's SIPHASH: key 00…0f, input 00, 01, … */
+START_TEST(siphash_agrees_with_the_published_one)
+{
+    static const struct {
+        size_t len;
+        const char *hex;
+    } want[] = {{0, "a3817f04ba25a8e66df67214c7550293"},
+                {1, "da87c1d86b99af44347659119b22fc45"},
+                {15, "5493e99933b0a8117e08ec0f97cfc3d9"},
+                {63, "5150d1772f50834a503e069a973fbd7c"}};
+    uint8_t key[PL_SIPHASH_KEY_BYTES], data[64], out[PL_SIPHASH_BYTES];
+    for (unsigned i = 0; i < sizeof(data); i++)
+        data[i] = key[i % sizeof(key)] = (uint8_t)i;
+    for (unsigned i = 0; i < sizeof(key); i++)
+        key[i] = (uint8_t)i;
+    for (unsigned w = 0; w < PL_ARRAY_LEN(want); w++) {
+        for (size_t cut = 0; cut <= want[w].len; cut++) { /* pieces are the whole */
+            struct pl_siphash sip;
+            char hex[2 * PL_SIPHASH_BYTES + 1];
+            pl_siphash_begin(&sip, key);
+            pl_siphash_add(&sip, data, cut / 2);
+            pl_siphash_add(&sip, data + cut / 2, cut - cut / 2);
+            pl_siphash_add(&sip, data + cut, want[w].len - cut);
+            pl_siphash_end(&sip, out);
+            for (unsigned i = 0; i < sizeof(out); i++)
+                snprintf(hex + 2 * i, 3, "%02x", out[i]);
+            ck_assert_str_eq(hex, want[w].hex);
+        }
+    }
+}
+END_TEST
+
 int
 main(void)
 {
     Suite *suite = suite_create("base");
     TCase *all = tcase_create("base");
     tcase_add_test(all, add_refuses_to_wrap);
+    tcase_add_test(all, siphash_agrees_with_the_published_one);
     tcase_add_test(all, sub_refuses_to_wrap);
     tcase_add_test(all, mul_agrees_with_the_compiler);
     tcase_add_test(all, crc32c_known_answers);
