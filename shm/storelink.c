@@ -22,7 +22,7 @@ _Static_assert(sizeof(struct pl_storelink_stats) + PL_SLOT_COPY_HEADER_BYTES <= 
 uint64_t
 pl_storelink_s2t_bytes(uint32_t log_ring_bytes)
 {
-    return S2T_CELLS + (uint64_t)log_ring_bytes;
+    return S2T_CELLS + (uint64_t)log_ring_bytes + PL_STORELINK_QUERY_BYTES;
 }
 
 uint64_t
@@ -164,7 +164,10 @@ pl_storelink_attach_supervisor(void *s2t, uint64_t s2t_bytes, const void *t2s, u
     if (pl_ring_producer_attach(&link.out, &mine->log, &theirs->log, link.own + S2T_CELLS,
                                 link.log_ring_bytes) != PL_RING_OK ||
         pl_ring_consumer_attach(&link.in, &theirs->answer, &mine->answer, link.peer + T2S_CELLS,
-                                link.answer_ring_bytes) != PL_RING_OK)
+                                link.answer_ring_bytes) != PL_RING_OK ||
+        pl_ring_producer_attach(&link.ask, &mine->query, &theirs->query,
+                                link.own + S2T_CELLS + link.log_ring_bytes,
+                                PL_STORELINK_QUERY_BYTES) != PL_RING_OK)
         return PL_STORELINK_E_CORRUPT;
     *ret_link = link;
     return PL_STORELINK_OK;
@@ -184,7 +187,10 @@ pl_storelink_attach_store(const void *s2t, uint64_t s2t_bytes, void *t2s, uint64
     if (pl_ring_producer_attach(&link.out, &mine->answer, &theirs->answer, link.own + T2S_CELLS,
                                 link.answer_ring_bytes) != PL_RING_OK ||
         pl_ring_consumer_attach(&link.in, &theirs->log, &mine->log, link.peer + S2T_CELLS,
-                                link.log_ring_bytes) != PL_RING_OK)
+                                link.log_ring_bytes) != PL_RING_OK ||
+        pl_ring_consumer_attach(&link.asked, &theirs->query, &mine->query,
+                                link.peer + S2T_CELLS + link.log_ring_bytes,
+                                PL_STORELINK_QUERY_BYTES) != PL_RING_OK)
         return PL_STORELINK_E_CORRUPT;
     *ret_link = link;
     return PL_STORELINK_OK;
@@ -206,6 +212,13 @@ bool
 pl_storelink_publish(struct pl_storelink *link)
 {
     return pl_ring_publish(&link->out) && pl_storelink_must_ring(link);
+}
+
+bool
+pl_storelink_publish_queries(struct pl_storelink *link)
+{
+    PL_ASSERT(link->supervisor);
+    return pl_ring_publish(&link->ask) && pl_storelink_must_ring(link);
 }
 
 /* --- supervisor's side --- */
@@ -299,7 +312,7 @@ pl_storelink_acknowledged(const struct pl_storelink *link)
 {
     PL_ASSERT(!link->supervisor);
     const struct pl_t2s_control *mine = (const void *)(link->own + CONTROL_OFFSET);
-    /* relaxed: written by a process that is gone */
+    /* relaxed: a number by itself, written by this process or one that is gone */
     return atomic_load_explicit(&mine->durable_lsn, memory_order_relaxed);
 }
 
@@ -315,6 +328,13 @@ pl_storelink_epoch(const struct pl_storelink *link)
 {
     /* relaxed: a number by itself */
     return atomic_load_explicit(&peer_s2t(link)->epoch, memory_order_relaxed);
+}
+
+uint64_t
+pl_storelink_query_tail(const struct pl_storelink *link)
+{
+    /* relaxed: only whether it has moved; the ring's own acquire comes before a query is read */
+    return atomic_load_explicit(&peer_s2t(link)->query.tail, memory_order_relaxed);
 }
 
 void

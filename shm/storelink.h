@@ -8,8 +8,10 @@
  *   supervisor's sleep flag                      store's sleep flag
  *   head of the answer ring                      head of the log ring
  *   tail of the log ring                         tail of the answer ring
+ *   tail of the query ring                       head of the query ring
  *   what was sent last (two-copy)                error, statistics (two-copy)
  *   log ring cells                               answer ring cells
+ *   query ring cells
  *
  * The log ring carries whole sealed log records (record/record.h), one a ring record, numbered
  * without gaps by the supervisor: one total order, so nothing can overtake anything, and "durable
@@ -17,8 +19,11 @@
  * a record that comes again (the supervisor or the store began anew) has an lsn that was passed,
  * and is skipped.
  *
- * The answer ring carries what the store has, once, when the supervisor asks for it at its start:
- * enum pl_storelink_answer.
+ * The answer ring carries what the store has, once, when the supervisor asks for it at its start,
+ * and later the bodies that the supervisor asks for, one by one, over the query ring: enum
+ * pl_storelink_answer. Answers come in the order of the queries. A query is given back before it is
+ * answered: one that was under way when either side died is lost, or its answer comes to somebody
+ * who did not ask; who still wants it asks again.
  *
  * Both segments are kept by the guard: they outlive either process. Zero is no valid content of any
  * word that a decision depends on. Nothing in here waits, allocates or enters the kernel.
@@ -41,10 +46,13 @@ enum pl_storelink_outcome {
 
 #define PL_STORELINK_S2T_MAGIC      0x31543253534c5031u
 #define PL_STORELINK_T2S_MAGIC      0x31533254534c5031u
-#define PL_STORELINK_LAYOUT_VERSION 1u
+#define PL_STORELINK_LAYOUT_VERSION 2u
 
 /* A record may be half a ring; pages appear where they are touched. */
 #define PL_STORELINK_RING_BYTES (64u << 20)
+
+/* Of the query ring: a thousand queries. */
+#define PL_STORELINK_QUERY_BYTES (128u << 10)
 
 /* Ring kinds of s2t. */
 enum pl_storelink_kind {
@@ -58,7 +66,37 @@ enum pl_storelink_answer {
     PL_STORELINK_END = 3,     /* no body: that was all */
     PL_STORELINK_DEAD = 4, /* a dead letter: the sealed SUBMIT record, then the FINISH; in the order
                             * of finish, behind the outcomes and before the jobs */
+    PL_STORELINK_BODY = 5, /* to a query: struct pl_storelink_body, then, when it is FOUND, the
+                            * sealed SUBMIT record */
 };
+
+/* Ring kinds of the query ring. */
+enum pl_storelink_query_kind {
+    PL_STORELINK_WANT_BODY = 1, /* struct pl_storelink_query */
+};
+
+/* The SUBMIT of a job that lives or is a dead letter. Only for what was durable when it was asked:
+ * the answer waits for the fold. */
+struct pl_storelink_query {
+    struct pl_uuid job;
+    uint64_t number; /* the answer has it */
+};
+_Static_assert(sizeof(struct pl_storelink_query) == 24, "shared layout");
+
+enum pl_storelink_body_status {
+    PL_STORELINK_BODY_FOUND = 1,
+    PL_STORELINK_BODY_MISSING = 2, /* no such job in the tables */
+    PL_STORELINK_BODY_DAMAGED = 3, /* its rows are not what was written */
+    PL_STORELINK_BODY_FAILED = 4,  /* memory, a limit of LMDB: ask again later */
+};
+
+struct pl_storelink_body {
+    struct pl_uuid job;
+    uint64_t number;
+    uint32_t status; /* enum pl_storelink_body_status */
+    uint32_t reserved;
+};
+_Static_assert(sizeof(struct pl_storelink_body) == 32, "shared layout");
 
 /* What the records behind its SUBMIT made of a job that lives. */
 struct pl_storelink_job {
@@ -120,8 +158,9 @@ struct pl_s2t_control {
     struct pl_bell bell;      /* the supervisor sleeps */
     struct pl_ring_in answer; /* head of the answer ring */
     struct pl_ring_out log;
+    struct pl_ring_out query;
 };
-_Static_assert(sizeof(struct pl_s2t_control) == 256, "shared layout");
+_Static_assert(sizeof(struct pl_s2t_control) == 320, "shared layout");
 
 /* In t2s, behind the header. */
 struct pl_t2s_control {
@@ -134,8 +173,9 @@ struct pl_t2s_control {
     struct pl_bell bell;   /* the store sleeps */
     struct pl_ring_in log; /* head of the log ring */
     struct pl_ring_out answer;
+    struct pl_ring_in query; /* head of the query ring */
 };
-_Static_assert(sizeof(struct pl_t2s_control) == 320, "shared layout");
+_Static_assert(sizeof(struct pl_t2s_control) == 384, "shared layout");
 
 /* Two-copy, written about once a second and after each batch of folding. */
 struct pl_storelink_stats {
@@ -159,9 +199,11 @@ struct pl_storelink {
     struct pl_uuid id;
     uint32_t log_ring_bytes;
     uint32_t answer_ring_bytes;
-    uint32_t gen;                /* of the store's process: set by the owner after attaching */
-    struct pl_ring_producer out; /* log for the supervisor, answer for the store */
-    struct pl_ring_consumer in;  /* answer for the supervisor, log for the store */
+    uint32_t gen;                  /* of the store's process: set by the owner after attaching */
+    struct pl_ring_producer out;   /* log for the supervisor, answer for the store */
+    struct pl_ring_consumer in;    /* answer for the supervisor, log for the store */
+    struct pl_ring_producer ask;   /* queries: the supervisor's … */
+    struct pl_ring_consumer asked; /* … and the store's end */
 };
 
 /* Bytes of the segments for rings of these sizes (powers of two within ring.h's limits). */
@@ -195,6 +237,9 @@ struct pl_bell *pl_storelink_own_bell(struct pl_storelink *link);
 /* Publishes what was added to the out ring. Return: whether the peer's eventfd must be rung. */
 bool pl_storelink_publish(struct pl_storelink *link);
 
+/* The same for the query ring. */
+bool pl_storelink_publish_queries(struct pl_storelink *link);
+
 /* Whether the peer sleeps, after something other than a ring record changed (fenced). */
 bool pl_storelink_must_ring(const struct pl_storelink *link);
 
@@ -220,11 +265,14 @@ int pl_storelink_read_stats(const struct pl_storelink *link, struct pl_storelink
 
 /* --- store's side ----------------------------------------------------------------------------- */
 
-/* What an earlier process of this link acknowledged; 0: nothing. */
+/* What this or an earlier process of the link has acknowledged; 0: nothing. Any thread. */
 uint64_t pl_storelink_acknowledged(const struct pl_storelink *link);
 
 uint64_t pl_storelink_control(const struct pl_storelink *link);
 uint64_t pl_storelink_epoch(const struct pl_storelink *link);
+
+/* Position behind the last query; any thread of the store may look. */
+uint64_t pl_storelink_query_tail(const struct pl_storelink *link);
 
 /* Before the room of the records is released. */
 void pl_storelink_set_durable_lsn(struct pl_storelink *link, uint64_t lsn);

@@ -88,6 +88,8 @@ fold_window(struct pl_store *store, const struct pl_log_position *limit, struct 
         return rc;
     }
     atomic_store_explicit(&folder->folded_lsn, position.lsn, memory_order_relaxed);
+    if (store->reader.running)
+        pl_reader_nudge(store);
     /* Not behind this commit: the tables fall back to the one before when a meta page is lost. */
     pl_log_release(store->log, &folder->released);
     folder->released = position;

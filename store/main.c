@@ -171,9 +171,11 @@ open_all(struct pl_store *store)
             pl_store_fail(store, rc == PL_DB_E_DAMAGED ? PL_STORE_EXIT_DATA : PL_STORE_EXIT_AGAIN,
                           "the supervisor cannot be answered", &err);
     }
-    int rc = pl_folder_start(store);
+    int rc = pl_reader_start(store);
+    if (rc == 0)
+        rc = pl_folder_start(store);
     if (rc != 0) {
-        pl_error_set_errno(&err, rc, "start the fold's thread");
+        pl_error_set_errno(&err, rc, "start a thread");
         pl_store_fail(store, PL_STORE_EXIT_AGAIN, "the store cannot start", &err);
     }
 }
@@ -202,6 +204,7 @@ main(int argc, char **argv)
     store.link.gen = gen;
     open_all(&store);
     pl_serve(&store);
+    pl_reader_stop(&store);
     pl_folder_stop(&store);
     pl_folder_deinit(&store);
     pl_log_close(store.log);

@@ -150,17 +150,15 @@ read_piece(const struct pl_query *q, const struct pl_row_record *record, const c
 
 /* Bodies */
 
-int
-pl_query_submit(struct pl_query *q, uint64_t submit_lsn, uint32_t offset, void *buf, size_t max,
-                struct pl_query_body *ret_body)
+/* Inside a transaction. */
+static int
+read_submit(const struct pl_query *q, uint64_t submit_lsn, uint32_t offset, void *buf, size_t max,
+            struct pl_query_body *ret_body)
 {
     struct pl_str content;
     struct pl_row_job row;
     struct pl_query_body body = {.submit_lsn = submit_lsn};
-    int r = query_begin(q);
-    if (r != 0)
-        return r;
-    r = query_get_by_lsn(q, PL_DB_JOB, submit_lsn, &content);
+    int r = query_get_by_lsn(q, PL_DB_JOB, submit_lsn, &content);
     if (r == 0) {
         memcpy(&row, content.data, sizeof(row));
         pl_row_record_head(&row.submit, PL_RECORD_SUBMIT, submit_lsn, &body.head);
@@ -169,7 +167,15 @@ pl_query_submit(struct pl_query *q, uint64_t submit_lsn, uint32_t offset, void *
     }
     if (r == 0)
         *ret_body = body;
-    return query_end(q, r);
+    return r;
+}
+
+int
+pl_query_submit(struct pl_query *q, uint64_t submit_lsn, uint32_t offset, void *buf, size_t max,
+                struct pl_query_body *ret_body)
+{
+    int r = query_begin(q);
+    return r ? r : query_end(q, read_submit(q, submit_lsn, offset, buf, max, ret_body));
 }
 
 /* Inside a transaction. */
@@ -203,16 +209,14 @@ pl_query_finish(struct pl_query *q, uint64_t finish_lsn, bool dead, uint32_t off
     return r ? r : query_end(q, read_finish(q, finish_lsn, dead, offset, buf, max, ret_body));
 }
 
-int
-pl_query_dead_submit(struct pl_query *q, uint64_t finish_lsn, uint32_t offset, void *buf,
-                     size_t max, struct pl_query_body *ret_body)
+/* Inside a transaction. */
+static int
+read_dead_submit(const struct pl_query *q, uint64_t finish_lsn, uint32_t offset, void *buf,
+                 size_t max, struct pl_query_body *ret_body)
 {
     struct pl_str content;
     struct pl_row_dead row;
-    int r = query_begin(q);
-    if (r != 0)
-        return r;
-    r = query_get_by_lsn(q, PL_DB_DEAD, finish_lsn, &content);
+    int r = query_get_by_lsn(q, PL_DB_DEAD, finish_lsn, &content);
     if (r == 0) {
         memcpy(&row, content.data, sizeof(row));
         struct pl_query_body body = {.submit_lsn = row.res.submit_lsn, .dead_letter = true};
@@ -221,7 +225,15 @@ pl_query_dead_submit(struct pl_query *q, uint64_t finish_lsn, uint32_t offset, v
         if (r == 0)
             *ret_body = body;
     }
-    return query_end(q, r);
+    return r;
+}
+
+int
+pl_query_dead_submit(struct pl_query *q, uint64_t finish_lsn, uint32_t offset, void *buf,
+                     size_t max, struct pl_query_body *ret_body)
+{
+    int r = query_begin(q);
+    return r ? r : query_end(q, read_dead_submit(q, finish_lsn, offset, buf, max, ret_body));
 }
 
 static int
@@ -243,6 +255,27 @@ pl_query_find(struct pl_query *q, const struct pl_uuid *job, struct pl_query_job
 {
     int r = query_begin(q);
     return r ? r : query_end(q, find(q, job, ret_job));
+}
+
+int
+pl_query_job_body(struct pl_query *q, const struct pl_uuid *job, uint32_t offset, void *buf,
+                  size_t max, struct pl_query_body *ret_body)
+{
+    struct pl_query_job where;
+    int r = query_begin(q);
+    if (r != 0)
+        return r;
+    r = find(q, job, &where);
+    if (r == 0 && where.submit_lsn == 0 && where.dead_lsn == 0)
+        r = PL_DB_E_MISSING;
+    if (r != 0)
+        return query_end(q, r);
+    if (where.submit_lsn != 0)
+        r = read_submit(q, where.submit_lsn, offset, buf, max, ret_body);
+    else
+        r = read_dead_submit(q, where.dead_lsn, offset, buf, max, ret_body);
+    return query_end(q,
+                     r == PL_DB_E_MISSING ? PL_DB_E_DAMAGED : r); /* `id` says that it is there */
 }
 
 int

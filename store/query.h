@@ -44,6 +44,11 @@ struct pl_query_body {
 int pl_query_submit(struct pl_query *query, uint64_t submit_lsn, uint32_t offset, void *buf,
                     size_t max, struct pl_query_body *ret_body);
 
+/* The SUBMIT of a job that lives, else of its dead letter, by id: both looked up over one state.
+ * Return: as above. */
+int pl_query_job_body(struct pl_query *query, const struct pl_uuid *job, uint32_t offset, void *buf,
+                      size_t max, struct pl_query_body *ret_body);
+
 /* The FINISH of an outcome that is retained, or of a dead letter when @dead, by its lsn. */
 int pl_query_finish(struct pl_query *query, uint64_t finish_lsn, bool dead, uint32_t offset,
                     void *buf, size_t max, struct pl_query_body *ret_body);

@@ -183,7 +183,7 @@ wait_for_records(struct pl_store *store, bool blocked, pl_time timeout)
 {
     bool alive = true;
     pl_bell_prepare(pl_storelink_own_bell(&store->link));
-    if ((blocked || !pl_ring_ready(&store->link.in)) &&
+    if (!pl_reader_look(store) && (blocked || !pl_ring_ready(&store->link.in)) &&
         (pl_storelink_control(&store->link) & PL_STORELINK_EXIT) == 0)
         alive = pl_store_sleep(timeout);
     pl_bell_awake(pl_storelink_own_bell(&store->link));
@@ -197,6 +197,7 @@ spin(struct pl_store *store, pl_time until)
     while (pl_clock_mono() < until) {
         if (pl_ring_ready(&store->link.in))
             return true;
+        (void)pl_reader_look(store);
         sched_yield();
     }
     return false;
@@ -209,6 +210,7 @@ pl_serve(struct pl_store *store)
     pl_time active_at = 0;
     for (;;) {
         struct round round = {.end = store->link.in.cursor};
+        (void)pl_reader_look(store);
         collect(store, &round);
         if (round.taken > 0)
             make_durable(store, &round);

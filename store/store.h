@@ -12,6 +12,7 @@
  *   main.c     arguments, opening, the exit
  *   host.c     the supervisor's bell, sleeping, giving up
  *   serve.c    log thread: ring → batch → disk → durable lsn
+ *   reader.c   reader thread: bodies that the supervisor asks for, out of the tables
  *   folder.c   fold thread: log → tables, segments that it has passed are used again
  *   answer.c   once, before serving: everything there is, for a supervisor that begins from nothing
  */
@@ -61,6 +62,18 @@ struct pl_folder {
     struct pl_log_reader *reader;
 };
 
+/* The thread that answers queries, alone the producer of the answer ring once the store serves. */
+struct pl_reader {
+    pthread_t thread;
+    bool running;
+    uint64_t seen; /* by the log thread: queries up to here were told */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool rung;   /* under lock: look again */
+    bool halted; /* under lock: in the middle of an answer, for room or for the fold */
+    bool stop;   /* under lock */
+};
+
 struct pl_store {
     const char *dir; /* STATE_DIR/store */
     char db_dir[4096];
@@ -77,6 +90,7 @@ struct pl_store {
     bool attached;
 
     struct pl_folder folder;
+    struct pl_reader reader;
     bool is_full;   /* no new job has room … */
     int full_error; /* … and why: of the last attempt to make a segment; 0: the tables */
     struct pl_storelink_stats stats;
@@ -111,6 +125,17 @@ void pl_folder_wake(struct pl_store *store, struct pl_log_position durable);
 /* Ends the thread after its window. */
 void pl_folder_stop(struct pl_store *store);
 void pl_folder_deinit(struct pl_store *store);
+
+/* ---- reader.c ---- */
+
+/* Before the fold's thread. Return: 0 or negative errno. */
+int pl_reader_start(struct pl_store *store);
+/* The fold's thread: there is something new in the tables. */
+void pl_reader_nudge(struct pl_store *store);
+/* The log thread: wakes it when a query has come. Return: whether one has. */
+bool pl_reader_look(struct pl_store *store);
+/* Ends the thread; what it was asked and has not answered stays unanswered. */
+void pl_reader_stop(struct pl_store *store);
 
 /* ---- answer.c ---- */
 

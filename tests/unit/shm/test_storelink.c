@@ -156,6 +156,40 @@ START_TEST(another_link_or_damage_is_refused)
 }
 END_TEST
 
+START_TEST(queries_have_a_ring_of_their_own)
+{
+    struct pair pair = make();
+    struct pl_storelink sup, store;
+    struct pl_storelink_query query = {.job = {.b = {7}}, .number = 3}, got;
+    struct pl_ring_meta meta = {.kind = PL_STORELINK_WANT_BODY};
+    struct pl_ring_part part = {&query, sizeof(query)};
+    struct pl_ring_record record;
+    ck_assert_int_eq(attach_sup(&pair, &sup), PL_STORELINK_OK);
+    ck_assert_int_eq(attach_store(&pair, &store), PL_STORELINK_OK);
+    uint64_t tail = pl_storelink_query_tail(&store);
+    /* It goes once around, and the log ring has none of it. */
+    for (uint32_t i = 0; i < PL_STORELINK_QUERY_BYTES / 64 + 5; i++) {
+        query.number = i;
+        ck_assert_int_eq(pl_ring_add_parts(&sup.ask, &meta, &part, 1), PL_RING_OK);
+        ck_assert(!pl_storelink_publish_queries(&sup)); /* nobody sleeps */
+        ck_assert_uint_gt(pl_storelink_query_tail(&store), tail);
+        tail = pl_storelink_query_tail(&store);
+        ck_assert_int_eq(pl_ring_pop(&store.asked, &got, sizeof(got), &record), PL_RING_OK);
+        ck_assert_uint_eq(got.number, i);
+        pl_ring_release(&store.asked);
+    }
+    pl_bell_prepare(pl_storelink_own_bell(&store));
+    ck_assert_int_eq(pl_ring_add_parts(&sup.ask, &meta, &part, 1), PL_RING_OK);
+    ck_assert(pl_storelink_publish_queries(&sup));
+    ck_assert_int_eq(pl_ring_pop(&store.in, &got, sizeof(got), &record), PL_RING_E_EMPTY);
+    /* Not taken when the store dies: there for the next one. */
+    ck_assert_int_eq(attach_store(&pair, &store), PL_STORELINK_OK);
+    ck_assert_int_eq(pl_ring_pop(&store.asked, &got, sizeof(got), &record), PL_RING_OK);
+    ck_assert_mem_eq(&got, &query, sizeof(got));
+    drop(&pair);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -163,6 +197,7 @@ main(void)
     TCase *tcase = tcase_create("storelink");
     tcase_add_test(tcase, words_pass_both_ways);
     tcase_add_test(tcase, what_was_not_released_comes_again);
+    tcase_add_test(tcase, queries_have_a_ring_of_their_own);
     tcase_add_test(tcase, another_link_or_damage_is_refused);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
