@@ -85,6 +85,14 @@ pl_rpc_scan(struct pl_rpc_scanner *scanner, const void *data, size_t len, size_t
             break;
         if (at.pos >= len)
             return put_back(scanner, &at, PL_MP_E_MORE);
+        if ((bytes[at.pos] & 0xe0) == 0xa0 && at.depth > 0) {
+            /* A short text, as most heads are: every key, every word. Allowed anywhere. */
+            at.left--;
+            at.pos += 1u + (bytes[at.pos] & 0x1fu);
+            if (at.pos > max_msg)
+                return put_back(scanner, &at, PL_MP_E_TOO_LARGE);
+            continue;
+        }
         r = pl_mp_read_head(bytes + at.pos, len - at.pos, &head);
         if (r == 0)
             r = scan_head(scanner, &at, &head, max_msg);
