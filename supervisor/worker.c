@@ -95,6 +95,9 @@ pl_worker_describe_death(const struct pl_worker *worker, char *text, size_t byte
     else if (WIFSIGNALED(status))
         at = snprintf(text, bytes, "worker %s (pid %u) died of signal %d (%s)", worker->name,
                       worker->pid, WTERMSIG(status), strsignal(WTERMSIG(status)));
+    else if (!WIFEXITED(status)) /* PL_GUARD_STATUS_UNKNOWN: it was an earlier guard's child */
+        at = snprintf(text, bytes, "worker %s (pid %u) ended, nobody knows how", worker->name,
+                      worker->pid);
     else
         at = snprintf(text, bytes, "worker %s (pid %u) ended with status %d", worker->name,
                       worker->pid, WEXITSTATUS(status));

@@ -190,6 +190,7 @@ open_all(struct guard *g, struct pl_error *err)
     int r;
 
     g->self = getpid();
+    (void)unsetenv(PL_HEIR_ENV_TREE); /* started within a job: what we start is not of its tree */
     guard_children_init(g);
     if (g->options.ready_fd >= 0)
         (void)pl_fd_set_cloexec(g->options.ready_fd, true);

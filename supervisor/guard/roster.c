@@ -97,7 +97,10 @@ guard_roster_open(struct guard *g, struct pl_error *err)
         g->super.epoch = head.epoch;
         g->gen_max = head.gen_max;
     } else if (ftruncate(g->roster_fd, 0) < 0) {
-        return -errno;
+        int r = -errno;
+
+        pl_error_set_errno(err, r, "empty %s/roster", g->options.run_dir);
+        return r;
     }
     return 0;
 }

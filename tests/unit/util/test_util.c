@@ -265,6 +265,34 @@ START_TEST(a_buried_file_stays_locked)
 }
 END_TEST
 
+START_TEST(a_file_buried_for_now_is_given_up)
+{
+    char path[] = "/tmp/pl-util-XXXXXX";
+    int fd = mkstemp(path), other = open(path, O_RDONLY | O_CLOEXEC), wait_for[2];
+    void *grave = NULL;
+    char byte;
+    ck_assert_int_eq(pipe(wait_for), 0);
+    ck_assert_int_eq(flock(other, LOCK_EX), 0);
+    ck_assert_int_eq(pl_fd_bury_for_now(other, &grave), 0);
+    ck_assert_int_eq(fcntl(other, F_GETFD), -1);
+    pid_t child = fork(); /* it does not have the lock */
+    if (child == 0) {
+        close(wait_for[1]);
+        _exit((int)read(wait_for[0], &byte, 1));
+    }
+    ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), -1);
+    pl_fd_exhume(grave);
+    ck_assert_int_eq(flock(fd, LOCK_EX | LOCK_NB), 0);
+    pl_fd_exhume(NULL);
+    close(wait_for[0]);
+    close(wait_for[1]);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    ck_assert_int_eq(pl_fd_bury_for_now(-1, &grave), -EBADF);
+    close(fd);
+    unlink(path);
+}
+END_TEST
+
 START_TEST(processes)
 {
     struct pl_proc_stat stat;
@@ -444,6 +472,7 @@ main(void)
     tcase_add_test(tests, buffer_moves_and_grows);
     tcase_add_test(tests, descriptors_travel);
     tcase_add_loop_test(tests, a_buried_file_stays_locked, 0, 2);
+    tcase_add_test(tests, a_file_buried_for_now_is_given_up);
     tcase_add_test(tests, processes);
     tcase_add_test(tests, instance_names);
     tcase_add_test(tests, paths);
