@@ -131,7 +131,7 @@ pl_adrift_begin(struct pl_exec_host *host)
     if (host->wait == NULL)
         return false;
     pthread_mutex_lock(&host->lock);
-    bool useful = host->job_count > 0 || !pl_ring_drained(&host->channel.out);
+    bool useful = host->job_count > 0 || host->unpublished || !pl_ring_drained(&host->channel.out);
     /* relaxed: under the lock, as what it decides about */
     atomic_store_explicit(&host->adrift, useful, memory_order_relaxed);
     pthread_mutex_unlock(&host->lock);

@@ -296,6 +296,7 @@ pl_orphans_write(struct pl_exec_host *host, const int *stream_fds)
                 strerror(folder < 0 ? -folder : ENOMEM));
         return;
     }
+    pl_report_publish(host);         /* a job counts as ended before its end can be seen */
     pthread_mutex_lock(&host->lock); /* never given back: the process ends */
     for (uint32_t i = 0; i < slots; i++)
         read_stream(stream_fds[i], &outputs[i]);

@@ -93,7 +93,7 @@ struct pl_exec_host {
     uint32_t unmarked_count;
     struct pl_exec_job *batch[PL_EXEC_BATCH_MAX]; /* taken, not run yet: channel thread */
     uint32_t batch_count;
-    bool unpublished; /* channel thread: records wait for the end of the batch */
+    bool unpublished; /* records wait for the end of the batch; under lock */
     /* relaxed: whoever sets one rings the worker's bell or holds the lock of job_count behind it */
     _Atomic bool draining, exiting;
     _Atomic bool orphaned; /* nothing is reported any more; set under lock, looked at anywhere */
