@@ -132,8 +132,11 @@ guard_roster_read(struct guard *g, uint32_t index, struct roster_entry *ret_entr
 int
 guard_roster_write(struct guard *g, const struct child *child)
 {
-    struct roster_entry entry = {
-        .used = 1, .worker = child->worker, .gen = child->gen, .pid = child->pid};
+    struct roster_entry entry = {.used = 1,
+                                 .worker = child->worker,
+                                 .gen = child->gen,
+                                 .pid = child->pid,
+                                 .heir = child->heir};
 
     if (child->pid > 0)
         (void)pl_proc_start_ticks(child->pid, &entry.start_ticks);
