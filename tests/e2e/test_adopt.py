@@ -332,7 +332,7 @@ class Changed(Base):
         outcome = self.outcome(job)
         self.assertEqual((outcome['state'], outcome['attempt']), ('succeeded', 1), outcome)
         lib.until('its worker ended', lambda: not lib.alive(worker))
-        self.assertEqual(len(self.workers()), 3)
+        lib.until('it has no place any more', lambda: len(self.workers()) == 3)
 
     def test_fewer_replicas(self):
         self.assertEqual(len(self.workers('sh')), 2)
