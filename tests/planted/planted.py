@@ -14,7 +14,7 @@ exactly once: a list that no longer fits the code is an error, so it cannot rot.
 named tests must pass; then, for each entry: the text is replaced, what the tests need is built, the tests run, the
 text is put back. The bug is *caught* when every named test fails. A build that breaks is a mistake in the entry and
 an error, never a catch. A test beyond its time limit (many times what it took unmodified) is caught only when the
-entry says `hang = true`.
+entry says `hang = true`. Where two threads must really run at once `chances = N` lets a test try so many times.
 
 Exit: 0 all caught, 1 some missed, 2 an error in the list, the build or the unmodified tests.
 """
@@ -37,7 +37,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 LIST = HERE / 'planted.toml'
 MARK = '.planted'  # of a working directory: it is not copied into another one
-KEYS = {'name', 'part', 'file', 'old', 'new', 'promise', 'tests', 'quick', 'hang', 'also'}
+KEYS = {'name', 'part', 'file', 'old', 'new', 'promise', 'tests', 'quick', 'hang', 'chances', 'also'}
 SETUP = ['-Dbenchmarks=false', '-Dman=disabled']
 # What a test waits for at most. A bug often shows as something that never comes.
 WAIT_LIMIT = '20'
@@ -75,6 +75,7 @@ class Bug:
         self.name, self.part, self.promise = table['name'], table['part'], table['promise']
         self.tests = table['tests']
         self.quick, self.hang = table.get('quick', False), table.get('hang', False)
+        self.chances = table.get('chances', 1)
         self.edits = [Edit(table)] + [Edit({'file': table['file'], **more}) for more in table.get('also', [])]
 
     def texts(self, root):
@@ -309,7 +310,10 @@ def judge(bench, bug):
         return Verdict(bug, 'BROKEN', f'it does not build:\n{said}', time.monotonic() - begun)
     word = 'caught'
     for spec in bug.tests:
-        done = bench.run(spec)
+        for _ in range(bug.chances):
+            done = bench.run(spec)
+            if done.status != 0:
+                break
         if done.status == 0:
             word = 'MISSED'
             why.append(f'{spec}: passes')

@@ -53,6 +53,10 @@ class Planted(unittest.TestCase):
         self.assertEqual(self.verdict({'one': 77}), 'BROKEN')
         self.assertEqual(self.verdict({'one': 1}, builds=False), 'BROKEN')
 
+    def test_some_have_more_than_one_chance(self):
+        self.assertEqual(self.verdict({'one': 0}, chances=3), 'MISSED')
+        self.assertEqual(self.verdict({'one': 1}, chances=3), 'caught')
+
     def test_a_hang_counts_only_when_it_may(self):
         self.assertEqual(self.verdict({'one': None}), 'MISSED')
         self.assertEqual(self.verdict({'one': None}, hang=True), 'caught')
