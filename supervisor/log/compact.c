@@ -13,16 +13,30 @@ feed_needs(const struct pl_memlog *log, uint32_t number)
     return log->feeding && number >= log->feed_chunk;
 }
 
+static bool
+dead_are_many(const struct pl_memlog *log)
+{
+    uint64_t wanted = log->stats.live_bytes + log->state_live;
+    return log->stats.used_bytes > log->config.chunk_bytes && log->stats.used_bytes / 2 > wanted;
+}
+
+/* A round copies everything, so it must be worth it. */
+static bool
+payloads_are_many(const struct pl_memlog *log)
+{
+    uint64_t rest = log->stats.live_bytes + log->state_live - log->sheddable;
+    return log->config.host.stub != NULL && log->sheddable > log->config.chunk_bytes / 2 &&
+           log->sheddable > rest / 2;
+}
+
 bool
 pl_memlog_compact_due(const struct pl_memlog *log)
 {
     if (!log->ready || log->stuck)
         return false;
-    if (log->round_last != 0)
-        return !feed_needs(log, log->chunks[0].number);
-    uint64_t wanted = log->stats.live_bytes + log->state_live;
-    return log->stats.used_bytes > log->config.chunk_bytes && log->stats.used_bytes / 2 > wanted &&
-           !feed_needs(log, log->chunks[0].number);
+    if (feed_needs(log, log->chunks[0].number))
+        return false;
+    return log->round_last != 0 || dead_are_many(log) || payloads_are_many(log);
 }
 
 void
@@ -64,6 +78,15 @@ is_wanted(const struct pl_memlog *log, uint64_t location, const struct pl_record
     return log->config.host.keep(log->config.host.user, location, view);
 }
 
+/* The stub that is to stand for the record. Return: false: it is copied as it is. */
+static bool
+find_stub(const struct pl_memlog *log, const struct pl_record_view *view, struct pl_str *ret_body)
+{
+    return log->chunks[0].number <= log->shed_last &&
+           pl_memlog_heavy(&view->head, view->bytes) > 0 && log->config.host.stub != NULL &&
+           log->config.host.stub(log->config.host.user, view, ret_body);
+}
+
 /* The record at the cursor of the oldest chunk: copied when wanted. */
 static int
 compact_one(struct pl_memlog *log, uint64_t *ret_bytes)
@@ -77,20 +100,22 @@ compact_one(struct pl_memlog *log, uint64_t *ret_bytes)
             return PL_MEMLOG_E_DAMAGED;
         struct pl_record head = view.head;
         head.flags |= PL_RECORD_COPIED;
+        struct pl_str body = view.body;
+        if (find_stub(log, &view, &body)) {
+            head.flags |= PL_RECORD_STUB;
+            log->stats.shed_bytes += view.bytes - pl_record_bytes(body.len);
+        }
         uint64_t to;
-        int r = pl_memlog_append_raw(log, &head, &view.body, 1, view.body.len, &to);
+        int r = pl_memlog_append_raw(log, &head, &body, 1, body.len, &to);
         if (r != 0)
             return r;
-        if (pl_memlog_is_counted(head.type)) {
-            PL_ASSERT(log->chunks[0].live >= view.bytes);
-            log->chunks[0].live -= view.bytes;
-            log->stats.live_bytes -= view.bytes;
-        } else {
+        if (pl_memlog_is_counted(head.type))
+            pl_memlog_count_out(log, &log->chunks[0], &view.head, view.bytes);
+        else
             log->state_kept += view.bytes;
-        }
-        log->stats.copied_bytes += view.bytes;
+        log->stats.copied_bytes += pl_record_bytes(body.len);
         if (log->config.host.moved)
-            log->config.host.moved(log->config.host.user, &view.head, from, to);
+            log->config.host.moved(log->config.host.user, &head, from, to);
     }
     log->cursor += view.bytes;
     *ret_bytes = view.bytes;

@@ -74,6 +74,12 @@ pl_memlog_feed_peek(struct pl_memlog *log, struct pl_record_view *ret_view)
     return false;
 }
 
+uint32_t
+pl_memlog_feed_chunk(const struct pl_memlog *log)
+{
+    return log->feeding ? log->feed_chunk : 0;
+}
+
 void
 pl_memlog_feed_next(struct pl_memlog *log)
 {

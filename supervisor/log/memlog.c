@@ -119,11 +119,49 @@ pl_memlog_chunk_release_oldest(struct pl_memlog *log)
     if (log->config.host.release)
         log->config.host.release(log->config.host.user, chunk->number, chunk->epoch);
     log->stats.live_bytes -= chunk->live;
+    log->sheddable -= chunk->number <= log->shed_last ? chunk->heavy : 0;
     log->stats.used_bytes -= chunk->used;
     log->stats.chunks_released++;
     chunk_close(chunk);
     log->count--;
     memmove(&log->chunks[0], &log->chunks[1], log->count * sizeof(log->chunks[0]));
+}
+
+/* What is wanted */
+
+void
+pl_memlog_count_in(struct pl_memlog *log, struct pl_memlog_chunk *chunk,
+                   const struct pl_record *head, uint64_t bytes)
+{
+    uint64_t heavy = pl_memlog_heavy(head, bytes);
+    chunk->live += bytes;
+    log->stats.live_bytes += bytes;
+    chunk->heavy += heavy;
+    log->sheddable += chunk->number <= log->shed_last ? heavy : 0;
+}
+
+void
+pl_memlog_count_out(struct pl_memlog *log, struct pl_memlog_chunk *chunk,
+                    const struct pl_record *head, uint64_t bytes)
+{
+    uint64_t heavy = pl_memlog_heavy(head, bytes);
+    PL_ASSERT(chunk->live >= bytes && chunk->heavy >= heavy);
+    chunk->live -= bytes;
+    log->stats.live_bytes -= bytes;
+    chunk->heavy -= heavy;
+    log->sheddable -= chunk->number <= log->shed_last ? heavy : 0;
+}
+
+void
+pl_memlog_shed(struct pl_memlog *log, uint32_t number)
+{
+    PL_ASSERT(log->ready && log->feeding && number < log->feed_chunk);
+    if (number <= log->shed_last)
+        return;
+    for (size_t i = 0; i < log->count && log->chunks[i].number <= number; i++)
+        if (log->chunks[i].number > log->shed_last)
+            log->sheddable += log->chunks[i].heavy;
+    log->shed_last = number;
 }
 
 /* Writing */
@@ -163,10 +201,8 @@ pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,
                  memory_order_release);
     chunk->used += bytes;
     log->stats.used_bytes += bytes;
-    if (pl_memlog_is_counted(head->type)) {
-        chunk->live += bytes;
-        log->stats.live_bytes += bytes;
-    }
+    if (pl_memlog_is_counted(head->type))
+        pl_memlog_count_in(log, chunk, head, bytes);
     log->last_location = *ret_location = (uint64_t)chunk->number << 32 | offset;
     return 0;
 }
@@ -294,23 +330,29 @@ pl_memlog_read(const struct pl_memlog *log, uint64_t location, bool check,
     return 0;
 }
 
+static void
+mark(struct pl_memlog *log, uint64_t location, const struct pl_record *head, uint64_t bytes)
+{
+    struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
+    PL_ASSERT(chunk != NULL);
+    pl_memlog_count_out(log, chunk, head, bytes);
+    pl_memlog_set_dead(chunk, location & UINT32_MAX);
+}
+
 void
 pl_memlog_mark_dead(struct pl_memlog *log, uint64_t location)
 {
     struct pl_record_view view;
     PL_ASSERT(pl_memlog_read(log, location, false, &view) == 0 &&
               pl_memlog_is_counted(view.head.type));
-    pl_memlog_mark_dead_of(log, location, view.bytes);
+    mark(log, location, &view.head, view.bytes);
 }
 
 void
 pl_memlog_mark_dead_of(struct pl_memlog *log, uint64_t location, uint64_t bytes)
 {
-    struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
-    PL_ASSERT(chunk != NULL && chunk->live >= bytes);
-    chunk->live -= bytes;
-    log->stats.live_bytes -= bytes;
-    pl_memlog_set_dead(chunk, location & UINT32_MAX);
+    const struct pl_record finish = {.type = PL_RECORD_FINISH};
+    mark(log, location, &finish, bytes);
 }
 
 void
@@ -353,7 +395,8 @@ chunk_attach(const struct pl_memlog_config *config, int fd, struct pl_memlog_chu
         chunk.used % PL_RECORD_ALIGN != 0 || chunk.number == 0)
         goto fail;
     r = PL_MEMLOG_E_FOREIGN;
-    if (head->version != PL_MEMLOG_VERSION || memcmp(head->boot_id, config->boot_id, 16) != 0 ||
+    if (head->version < PL_MEMLOG_VERSION_MIN || head->version > PL_MEMLOG_VERSION ||
+        memcmp(head->boot_id, config->boot_id, 16) != 0 ||
         memcmp(head->instance_id, config->instance_id, 16) != 0)
         goto fail;
     alloc_dead(&chunk);
@@ -479,15 +522,14 @@ count_live(struct pl_memlog *log, uint64_t location)
     struct pl_memlog_chunk *chunk = chunk_find(log, location >> 32);
     if (!chunk || pl_memlog_read(log, location, false, &view) != 0)
         return;
-    chunk->live += view.bytes;
-    log->stats.live_bytes += view.bytes;
+    pl_memlog_count_in(log, chunk, &view.head, view.bytes);
 }
 
 static void
 count_all_live(struct pl_memlog *log, const struct pl_recovery *recovery)
 {
     for (size_t i = 0; i < log->count; i++)
-        log->chunks[i].live = 0;
+        log->chunks[i].live = log->chunks[i].heavy = 0;
     log->stats.live_bytes = 0;
     for (size_t i = 0; i < recovery->count; i++) {
         const struct pl_recovered_job *job = &recovery->jobs[i];
@@ -510,8 +552,9 @@ pl_memlog_resume(struct pl_memlog *log, const struct pl_recovery *recovery)
         uint64_t first = pl_memlog_head_of(pl_memlog_newest(log))->first_lsn;
         log->stats.next_lsn = report->lsn_max + 1 > first ? report->lsn_max + 1 : first;
         log->state_live = 0;
-        /* Behind a torn tail nothing could be found again. */
-        if (report->torn_bytes != 0) {
+        /* Behind a torn tail nothing could be found again; a stub needs a chunk that says so. */
+        if (report->torn_bytes != 0 ||
+            pl_memlog_head_of(pl_memlog_newest(log))->version != PL_MEMLOG_VERSION) {
             int r = pl_memlog_chunk_begin(log, 0);
             if (r < 0)
                 return r;

@@ -18,6 +18,10 @@
  * good until the moved callback names its successor; a view until the next pl_memlog_compact().
  * A location that was handed to us is checked, so a wrong one is an outcome, not a crash.
  *
+ * Durable jobs: once a chunk's records lie in the store's tables (pl_memlog_shed()), compaction
+ * copies a SUBMIT as its stub (record/stub.h). A payload that can be shed is as good as dead: a
+ * round begins when all of them are more than half of what would remain.
+ *
  * No call allocates, except where a chunk begins or ends.
  */
 #ifndef PL_SUPERVISOR_LOG_MEMLOG_H
@@ -32,8 +36,10 @@
 #define PL_MEMLOG_CHUNK_BYTES_MIN     4096u
 #define PL_MEMLOG_CHUNK_BYTES_MAX     (1u << 31)
 
-#define PL_MEMLOG_MAGIC   0x31474f4c4d454d50ull /* "PMEMLOG1" */
-#define PL_MEMLOG_VERSION 1u
+#define PL_MEMLOG_MAGIC 0x31474f4c4d454d50ull /* "PMEMLOG1" */
+/* 2: a SUBMIT may be a stub. A log of version 1 is read; its next chunk is of this one. */
+#define PL_MEMLOG_VERSION     2u
+#define PL_MEMLOG_VERSION_MIN 1u
 
 /* The first 128 bytes of a chunk. Written once before `magic` (release), except `published`. */
 struct pl_memlog_chunk_head {
@@ -78,6 +84,9 @@ struct pl_memlog_host {
      * space. CHUNK_DROP, EPOCH and ACK of a dead letter are never asked about, POOL is kept.
      */
     bool (*keep)(void *user, uint64_t location, const struct pl_record_view *view);
+    /* Compaction: the body of the stub that is to stand for a durable SUBMIT, good until the next
+     * call. Return: false to copy it whole. */
+    bool (*stub)(void *user, const struct pl_record_view *view, struct pl_str *ret_body);
     /* A kept record has a copy at @to; it is published. Called once for each kept SUBMIT, FINISH,
      * CANCEL …; @from is released later in the same call or in a later one. */
     void (*moved)(void *user, const struct pl_record *head, uint64_t from, uint64_t to);
@@ -101,6 +110,7 @@ struct pl_memlog_stats {
     uint64_t live_bytes;   /* of SUBMIT and FINISH records not marked dead */
     uint64_t copied_bytes; /* by compaction */
     uint64_t rounds;       /* of compaction */
+    uint64_t shed_bytes;   /* that stubs saved */
     uint64_t next_lsn;
     uint32_t chunks;
     uint32_t chunks_released;
@@ -224,6 +234,14 @@ void pl_memlog_feed_start(struct pl_memlog *log, uint64_t after_lsn);
  * pl_memlog_compact(). Return: false when there is none yet, or the feed was not started. */
 bool pl_memlog_feed_peek(struct pl_memlog *log, struct pl_record_view *ret_view);
 void pl_memlog_feed_next(struct pl_memlog *log);
+
+/* Number of the chunk that the feed stands in: every durable record in an earlier one was given. 0:
+ * it was not started. */
+uint32_t pl_memlog_feed_chunk(const struct pl_memlog *log);
+
+/* The durable records in chunks up to @number, all of them behind the feed, lie in the store's
+ * tables: their payloads may go. */
+void pl_memlog_shed(struct pl_memlog *log, uint32_t number);
 
 void pl_memlog_get_stats(const struct pl_memlog *log, struct pl_memlog_stats *ret_stats);
 

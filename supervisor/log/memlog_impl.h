@@ -16,8 +16,9 @@ struct pl_memlog_chunk {
     int fd;
     uint32_t number;
     uint32_t epoch;
-    uint64_t used; /* what `published` says */
-    uint64_t live; /* bytes of records that were not marked dead */
+    uint64_t used;  /* what `published` says */
+    uint64_t live;  /* bytes of records that were not marked dead */
+    uint64_t heavy; /* bytes that stubs would save of them, about */
     /* A bit for each stretch of PL_MEMLOG_GRAIN bytes: the record that begins there is known to be
      * dead, so that compaction passes without asking. NULL: there was no memory for it. */
     uint64_t *dead;
@@ -56,6 +57,8 @@ struct pl_memlog {
     uint64_t state_kept; /* … and this one */
 
     bool feeding;        /* the feed is on: compaction stays behind it */
+    uint32_t shed_last;  /* number: up to here payloads may go … */
+    uint64_t sheddable;  /* … and so much of them is there */
     uint32_t feed_chunk; /* number; the next record to look at is there or in a later one … */
     uint64_t feed_at;    /* … from this offset */
 
@@ -81,6 +84,19 @@ pl_memlog_newest(const struct pl_memlog *log)
     return log->count ? &log->chunks[log->count - 1] : NULL;
 }
 
+/* About what a stub needs, and what a record must have to be worth one. */
+#define PL_MEMLOG_STUB_GUESS 96u
+#define PL_MEMLOG_HEAVY_MIN  160u
+
+/* What a stub would save of this record, about. */
+static inline uint64_t
+pl_memlog_heavy(const struct pl_record *head, uint64_t bytes)
+{
+    bool whole = head->type == PL_RECORD_SUBMIT &&
+                 (head->flags & (PL_RECORD_DURABLE | PL_RECORD_STUB)) == PL_RECORD_DURABLE;
+    return whole && bytes >= PL_MEMLOG_HEAVY_MIN ? bytes - PL_MEMLOG_STUB_GUESS : 0;
+}
+
 static inline bool
 pl_memlog_is_counted(unsigned type)
 {
@@ -92,6 +108,12 @@ pl_memlog_is_counted(unsigned type)
 int pl_memlog_chunk_begin(struct pl_memlog *log, uint64_t need);
 
 void pl_memlog_chunk_release_oldest(struct pl_memlog *log);
+
+/* A SUBMIT or FINISH in @chunk that is wanted; the same, gone from there. */
+void pl_memlog_count_in(struct pl_memlog *log, struct pl_memlog_chunk *chunk,
+                        const struct pl_record *head, uint64_t bytes);
+void pl_memlog_count_out(struct pl_memlog *log, struct pl_memlog_chunk *chunk,
+                         const struct pl_record *head, uint64_t bytes);
 
 /* Writes and publishes. @head has lsn and epoch. Return: 0 or negative errno. */
 int pl_memlog_append_raw(struct pl_memlog *log, const struct pl_record *head,

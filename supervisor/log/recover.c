@@ -8,6 +8,7 @@
 #include "parkinglot/status.h"
 #include "record/bytes.h"
 #include "record/facts.h"
+#include "record/stub.h"
 #include "supervisor/log/memlog.h"
 
 #define HEAD_BYTES sizeof(struct pl_memlog_chunk_head)
@@ -309,7 +310,7 @@ read_spec(const struct image *chunks, size_t count, uint64_t location, struct pl
     uint32_t body_len;
     pl_record_peek(at, &head, &body_len);
     struct pl_str body = {.data = (const char *)at + PL_RECORD_HEAD_BYTES, .len = body_len};
-    if (pl_job_spec_decode(body, spec) != 0)
+    if (pl_submit_decode(&head, body, spec) != 0)
         pl_job_spec_init(spec); /* the host meets the same and ends the job with that reason */
 }
 
@@ -426,8 +427,8 @@ pl_recover(const struct pl_recover_image *images, size_t count, struct pl_recove
         }
         const struct pl_memlog_chunk_head *head = images[i].base;
         first = first ? first : head;
-        if (head->version != PL_MEMLOG_VERSION || head->seed != first->seed ||
-            memcmp(head->instance_id, first->instance_id, 16) != 0)
+        if (head->version < PL_MEMLOG_VERSION_MIN || head->version > PL_MEMLOG_VERSION ||
+            head->seed != first->seed || memcmp(head->instance_id, first->instance_id, 16) != 0)
             r = PL_RECOVER_E_FOREIGN;
         usable++;
     }

@@ -268,6 +268,130 @@ START_TEST(restored_records_keep_their_lsn_and_are_not_fed)
 }
 END_TEST
 
+/* ---- payloads that the store's tables have ---- */
+
+#define STUB_TEXT "the rest"
+
+static bool
+stub(void *user, const struct pl_record_view *view, struct pl_str *ret_body)
+{
+    (void)user;
+    ck_assert_uint_eq(view->head.flags & (PL_RECORD_DURABLE | PL_RECORD_STUB), PL_RECORD_DURABLE);
+    *ret_body = PL_STR(STUB_TEXT);
+    return true;
+}
+
+static uint64_t
+append_heavy(struct pl_memlog *log, uint32_t number, uint8_t flags, uint64_t *ret_lsn)
+{
+    static char text[300];
+    struct pl_record head = {
+        .type = PL_RECORD_SUBMIT, .job = id_of(number), .flags = flags, .wall_ms = 1};
+    struct pl_str part = {text, sizeof(text)};
+    uint64_t location;
+    ck_assert_int_eq(pl_memlog_append(log, &head, &part, 1, &location), 0);
+    *ret_lsn = pl_memlog_last_lsn(log);
+    return location;
+}
+
+static void
+compact_all(struct pl_memlog *log)
+{
+    for (uint32_t i = 0; i < 1000 && pl_memlog_compact_due(log); i++) {
+        int rc = pl_memlog_compact(log, 1 << 16);
+        ck_assert(rc == 0 || rc == PL_MEMLOG_E_MORE);
+    }
+    ck_assert(!pl_memlog_compact_due(log));
+}
+
+/* Every job is there under its lsn; what of it is a stub. */
+static uint32_t
+count_stubs(struct pl_memlog *log, uint32_t jobs, const uint64_t *lsn, uint64_t *ret_live)
+{
+    uint32_t stubs = 0;
+    *ret_live = 0;
+    for (uint32_t i = 1; i <= jobs; i++) {
+        struct pl_record_view view;
+        if (place[i] == 0)
+            continue;
+        ck_assert_int_eq(pl_memlog_read(log, place[i], true, &view), 0);
+        ck_assert_uint_eq(view.head.lsn, lsn[i]);
+        ck_assert_uint_eq(number_of(&view.head.job), i);
+        bool is_stub = (view.head.flags & PL_RECORD_STUB) != 0;
+        ck_assert_uint_eq(view.body.len, is_stub ? strlen(STUB_TEXT) : 300);
+        ck_assert(!is_stub || i % 5 != 0); /* those are not durable */
+        stubs += is_stub;
+        *ret_live += view.bytes;
+    }
+    return stubs;
+}
+
+START_TEST(payloads_that_the_tables_have_leave_memory)
+{
+    enum { JOBS = 400 };
+    struct pl_memlog_config shedding = config;
+    shedding.host.stub = stub;
+    struct pl_memlog *log = NULL;
+    struct pl_memlog_stats stats;
+    struct pl_record_view view;
+    static uint64_t lsn[JOBS + 1];
+    uint64_t live;
+    memset(place, 0, sizeof(place));
+    ck_assert_int_eq(pl_memlog_open(&shedding, NULL, 0, &log), 0);
+    pl_memlog_feed_start(log, pl_memlog_last_lsn(log));
+    for (uint32_t i = 1; i <= JOBS; i++)
+        place[i] = append_heavy(log, i, i % 5 == 0 ? 0 : PL_RECORD_DURABLE, &lsn[i]);
+    ck_assert_uint_eq(pl_memlog_feed_chunk(log), 1);
+    ck_assert(!pl_memlog_compact_due(log));
+    while (pl_memlog_feed_peek(log, &view))
+        pl_memlog_feed_next(log);
+
+    /* Given to the store, but not yet known to be in the tables: all of it stays. */
+    uint32_t last = pl_memlog_feed_chunk(log);
+    ck_assert_uint_gt(last, 10);
+    ck_assert(!pl_memlog_compact_due(log));
+    ck_assert_uint_eq(count_stubs(log, JOBS, lsn, &live), 0);
+    /* Some end meanwhile. */
+    for (uint32_t i = 1; i <= 20; i++) {
+        pl_memlog_mark_dead(log, place[i]);
+        place[i] = 0;
+    }
+    pl_memlog_shed(log, last / 4); /* not worth that all is copied */
+    ck_assert(!pl_memlog_compact_due(log));
+    pl_memlog_shed(log, last - 1);
+    compact_all(log);
+    uint32_t stubs = count_stubs(log, JOBS, lsn, &live);
+    ck_assert_uint_gt(stubs, JOBS / 2);
+    pl_memlog_get_stats(log, &stats);
+    ck_assert_uint_eq(stats.live_bytes, live);
+    ck_assert_uint_gt(stats.shed_bytes, stubs * 200);
+    pl_memlog_free(log);
+
+    /* The next supervisor finds what is left, and goes on. */
+    static int fds[1024];
+    for (uint32_t i = 0; i < held_count; i++)
+        fds[i] = dup(held_fd[i]);
+    shedding.epoch = 2;
+    struct pl_recovery recovery;
+    struct pl_recover_image images[1024];
+    ck_assert_int_eq(pl_memlog_open(&shedding, fds, held_count, &log), 0);
+    size_t count = pl_memlog_images(log, images, 1024);
+    ck_assert_int_eq(pl_recover(images, count, &recovery), 0);
+    ck_assert(pl_recover_is_clean(&recovery.report));
+    ck_assert_uint_eq(recovery.live_count, JOBS - 20);
+    for (size_t i = 0; i < recovery.count; i++)
+        ck_assert_uint_eq(recovery.jobs[i].submit_location, place[number_of(&recovery.jobs[i].id)]);
+    ck_assert_int_eq(pl_memlog_resume(log, &recovery), 0);
+    pl_recovery_deinit(&recovery);
+    pl_memlog_get_stats(log, &stats);
+    ck_assert_uint_eq(stats.live_bytes, live);
+    ck_assert_uint_eq(count_stubs(log, JOBS, lsn, &live), stubs);
+    pl_memlog_free(log);
+    while (held_count > 0)
+        let_go(NULL, held_key[0], 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -278,6 +402,7 @@ main(void)
     tcase_add_loop_test(tcase, compaction_and_restarts_lose_and_repeat_nothing, 0, 8);
     tcase_add_test(tcase, compaction_waits_for_the_feed);
     tcase_add_test(tcase, restored_records_keep_their_lsn_and_are_not_fed);
+    tcase_add_test(tcase, payloads_that_the_tables_have_leave_memory);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
