@@ -14,6 +14,7 @@
 #include "bench/pump.h"
 
 static int64_t workers = 64, idle = 1000, queued = 1000000, few = 20000, take = 15000;
+static int64_t payload_bytes = 100, durable;
 
 struct counters {
     uint64_t queued, finished, log_bytes;
@@ -104,14 +105,32 @@ pool_call(struct pl_client *client, const char *method)
 static int64_t
 submit(int64_t count)
 {
-    static char payload[100];
+    char *payload = malloc((size_t)payload_bytes + 1);
     struct pl_job_spec spec = PL_INIT(struct pl_job_spec);
     struct pump pump = {.spec = &spec, .jobs = count, .connections = 8};
 
-    memset(payload, 'x', sizeof(payload));
+    if (payload == NULL)
+        bench_die("no memory");
+    memset(payload, 'x', (size_t)payload_bytes);
     spec.type = "echo";
-    spec.payload = (struct pl_bytes){payload, sizeof(payload)};
-    return pump_run(&pump);
+    spec.payload = (struct pl_bytes){payload, (size_t)payload_bytes};
+    int64_t took = pump_run(&pump);
+    free(payload);
+    return took;
+}
+
+/* Until the log of durable jobs gives nothing back any more: the store folds, the log follows. */
+static void
+until_settled(const struct pl_state_reader *state)
+{
+    struct timespec pause = {.tv_sec = 3};
+    uint64_t before, now = look(state).log_bytes;
+
+    do {
+        before = now;
+        nanosleep(&pause, NULL);
+        now = look(state).log_bytes;
+    } while (now != before);
 }
 
 /* Of a paused pool with enough queued: resumes it. Return: jobs a second. */
@@ -152,10 +171,10 @@ measure(struct bench *bench, struct pl_client **idle_client)
 
     snprintf(config, sizeof(config),
              "version: 1\nname: bench\npools:\n  p:\n    max_units: 1000000\n"
-             "    max_queue_depth: %lld\n    queue: memory\n    workers:\n"
+             "    max_queue_depth: %lld\n    queue: %s\n    workers:\n"
              "      - {name: echo, kind: cpu, replicas: %lld, handles: [echo],"
              " executor: {plugin: echo}}\n",
-             (long long)(queued + few), (long long)workers);
+             (long long)(queued + few), durable != 0 ? "lmdb" : "memory", (long long)workers);
     int64_t begin = bench_now();
     bench_figure(bench, "start", (double)bench_start(bench, config) / 1e6, "ms");
     bench_state_open(bench, &map, &state);
@@ -178,6 +197,8 @@ measure(struct bench *bench, struct pl_client **idle_client)
     bench_figure(bench, "supervisor_rss_before", (double)rss / (1 << 20), "MiB");
     double rate = (double)queued * 1e9 / (double)submit(queued);
     bench_figure(bench, "submit_rate", rate, "jobs/s");
+    if (durable != 0)
+        until_settled(&state);
     uint64_t grown = resident(pid);
     bench_figure(bench, "supervisor_rss_queued", (double)grown / (1 << 20), "MiB");
     bench_figure(bench, "memory_per_queued_job", ((double)grown - (double)rss) / (double)queued,
@@ -204,6 +225,8 @@ main(int argc, char **argv)
         {.name = "queued", .help = "jobs in the queue", .value = &queued},
         {.name = "few", .help = "jobs in the short queue", .value = &few},
         {.name = "take", .help = "jobs whose rate is taken", .value = &take},
+        {.name = "payload", .help = "bytes of each job", .value = &payload_bytes},
+        {.name = "durable", .help = "a pool on disk", .value = &durable, .flag = true},
     };
     struct bench bench;
     struct rlimit limit;
@@ -211,6 +234,8 @@ main(int argc, char **argv)
     bench_init(&bench, argc, argv,
                "64 workers, 1,000 idle connections, 1,000,000 queued jobs. Measured once.", options,
                sizeof(options) / sizeof(options[0]));
+    if (payload_bytes < 0)
+        bench_die("--payload begins at 0");
     if (take >= few || few > queued)
         bench_die("--take must be below --few, and --few not above --queued");
     bench.runs = 1;
