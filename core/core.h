@@ -614,6 +614,12 @@ int pl_core_job_brief(const struct pl_core *core, struct pl_ref ref, struct pl_j
 const struct pl_uuid *pl_core_job_id(const struct pl_core *core, struct pl_ref ref);
 uint64_t pl_core_job_body(const struct pl_core *core, struct pl_ref ref);
 
+/* The jobs that are next in a lane, about: the first of each of its queues, up to @max together, in
+ * the order of each; what arrived out of order is left out. For the process that steps. Return: how
+ * many. */
+uint32_t pl_core_lane_heads(const struct pl_core *core, uint32_t lane, struct pl_ref *ret_jobs,
+                            uint32_t max);
+
 /* Replaces spec.body: the host learns a body's place only when it has logged the accepted job, and
  * compaction moves it. Return: 0 or PL_CORE_E_STALE. */
 int pl_core_set_body(struct pl_core *core, struct pl_ref ref, uint64_t body);

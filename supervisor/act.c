@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "record/stub.h"
 #include "supervisor/dead.h"
 #include "supervisor/events.h"
 #include "supervisor/follow.h"
@@ -85,8 +86,11 @@ pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record 
 {
     struct pl_record_view view;
     if (pl_memlog_read(sup->log, location, false, &view) == PL_MEMLOG_OK &&
-        view.head.type == PL_RECORD_SUBMIT && pl_job_spec_decode(view.body, ret_spec) == 0) {
+        view.head.type == PL_RECORD_SUBMIT &&
+        pl_submit_decode(&view.head, view.body, ret_spec) == 0) {
         *ret_head = view.head;
+        if ((view.head.flags & PL_RECORD_STUB) != 0)
+            pl_bodies_needed(sup);
         return true;
     }
     pl_log(PL_LOG_ERROR, "a job's record cannot be read", PL_F_UINT("location", location));

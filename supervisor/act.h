@@ -58,7 +58,8 @@ const struct pl_job_brief *pl_step_brief(struct pl_supervisor *sup, struct pl_re
 void pl_step_due(struct pl_supervisor *sup);
 
 /* The spec of a live or dead-lettered job out of the log; views are good until the next
- * compaction. Return: false when it cannot be read (said in the log). */
+ * compaction. With PL_RECORD_STUB in ret_head->flags its payload is {NULL, length}: pl_body_get().
+ * Return: false when it cannot be read (said in the log). */
 bool pl_job_read_spec(struct pl_supervisor *sup, uint64_t location, struct pl_record *ret_head,
                       struct pl_job_spec *ret_spec);
 

@@ -119,6 +119,20 @@ find_place(struct pl_supervisor *sup, const struct pl_job_spec *spec, struct pl_
     return NULL;
 }
 
+int
+pl_dead_payload(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
+                struct pl_rpc_error *error)
+{
+    struct pl_record head;
+    const char *why;
+    if (!pl_job_read_spec(sup, letter->submit, &head, &record))
+        return PL_BODY_OK; /* said by who uses it */
+    int rc = pl_body_fill(sup, &head, &record, &why);
+    if (rc == PL_BODY_E_LOST)
+        pl_rpc_error_set(error, PL_E_IO, "%s", why);
+    return rc;
+}
+
 bool
 pl_dead_retry(struct pl_supervisor *sup, const struct pl_dead_letter *letter, uint64_t *ret_gate,
               struct pl_rpc_error *error)
@@ -131,6 +145,11 @@ pl_dead_retry(struct pl_supervisor *sup, const struct pl_dead_letter *letter, ui
     }
     if (!pl_job_read_spec(sup, letter->submit, &head, &record)) {
         pl_rpc_error_set(error, PL_E_IO, "the record of the job cannot be read");
+        return false;
+    }
+    const char *why;
+    if (pl_body_fill(sup, &head, &record, &why) != PL_BODY_OK) {
+        pl_rpc_error_set(error, PL_E_IO, "the payload of the job is not at hand");
         return false;
     }
     struct pl_pool *pool = find_place(sup, &record, error);
@@ -158,5 +177,7 @@ pl_dead_retry(struct pl_supervisor *sup, const struct pl_dead_letter *letter, ui
         return false;
     }
     *ret_gate = durable ? sup->store.appended : 0;
+    if ((head.flags & PL_RECORD_STUB) != 0)
+        pl_body_done(sup, &letter->job);
     return true;
 }

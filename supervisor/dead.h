@@ -27,8 +27,13 @@ void pl_dead_evict(struct pl_supervisor *sup);
 /* Return: false when there is none. *ret_gate: what is told of its going waits for this. */
 bool pl_dead_drop(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t *ret_gate);
 
-/* Return: true: it is queued or runs, the letter has gone, and what is told of it waits for
- * *ret_gate. false and *error: nothing has changed. */
+/* Whether the letter's payload is at hand. Return: PL_BODY_OK, PL_BODY_E_WAIT, or PL_BODY_E_LOST
+ * and *error. */
+int pl_dead_payload(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
+                    struct pl_rpc_error *error);
+
+/* Its payload is at hand. Return: true: it is queued or runs, the letter has gone, and what is told
+ * of it waits for *ret_gate. false and *error: nothing has changed. */
 bool pl_dead_retry(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
                    uint64_t *ret_gate, struct pl_rpc_error *error);
 

@@ -144,6 +144,10 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
     struct pl_job_spec spec;
     if (job == NULL || !pl_job_read_spec(sup, job->body, &head, &spec))
         return -ENOENT;
+    int found = pl_body_fill(sup, &head, &spec, &run->lost);
+    run->body_waits = found == PL_BODY_E_WAIT;
+    if (found != PL_BODY_OK)
+        return PL_RING_E_FULL; /* a lost one is ended behind the step */
     run->keep_stream = (spec.flags & PL_SUBMIT_STREAM) != 0;
     struct pl_rec_dispatch record = {
         .job = run->id,
@@ -174,7 +178,10 @@ send_dispatch(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot
         return rc == -EAGAIN ? PL_RING_E_FULL : rc;
     struct pl_ring_meta meta = {
         .kind = PL_S2W_DISPATCH, .slot = slot, .generation = run->generation};
-    return pl_ring_add_parts(&worker->channel.out, &meta, parts, PL_ARRAY_LEN(parts));
+    rc = pl_ring_add_parts(&worker->channel.out, &meta, parts, PL_ARRAY_LEN(parts));
+    if (rc == 0 && (head.flags & PL_RECORD_STUB) != 0)
+        pl_body_done(sup, &run->id);
+    return rc;
 }
 
 static void
@@ -230,6 +237,8 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     run->started = sup->now;
     run->started_ms = sup->now_wall;
     run->permille = -1;
+    run->body_waits = false;
+    run->lost = NULL;
     worker->busy++;
     /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
      * job runs again as if it had not begun. What must not, waits. */
@@ -296,6 +305,21 @@ dispatch_again(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slo
     try_dispatch(sup, worker, slot, found ? &job : NULL);
 }
 
+/* Jobs whose payload is nowhere: they have begun, and end here. */
+static void
+end_lost(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    for (uint32_t slot = 0; worker->waiting > 0 && slot < worker->slot_count; slot++) {
+        struct pl_run *run = &worker->runs[slot];
+        if (!run->dispatch_waits || run->lost == NULL)
+            continue;
+        worker->waiting--;
+        struct pl_uuid job = run->id;
+        pl_report_undelivered(sup, worker, slot, run->lost);
+        pl_body_done(sup, &job);
+    }
+}
+
 void
 pl_workers_flush(struct pl_supervisor *sup)
 {
@@ -306,6 +330,7 @@ pl_workers_flush(struct pl_supervisor *sup)
         for (uint32_t slot = 0; worker->waiting > 0 && slot < worker->slot_count; slot++)
             if (worker->runs[slot].dispatch_waits)
                 dispatch_again(sup, worker, slot);
+        end_lost(sup, worker);
         if (!worker->publish_wanted)
             continue;
         worker->publish_wanted = false;

@@ -245,6 +245,7 @@ collect_reports(struct pl_supervisor *sup)
 {
     bool any = false;
     pl_store_collect(sup);
+    pl_bodies_collect(sup);
     for (uint32_t i = 0; i < sup->worker_count; i++)
         if (sup->workers[i].attached &&
             pl_report_collect(sup, &sup->workers[i], REPORTS_PER_TURN) > 0)
@@ -271,6 +272,7 @@ do_due(struct pl_supervisor *sup)
 static void
 keep_house(struct pl_supervisor *sup)
 {
+    pl_store_shed(sup);
     if (pl_memlog_compact_due(sup->log) &&
         pl_memlog_compact(sup->log, COMPACT_STEP) == PL_MEMLOG_E_DAMAGED && !sup->log_damage_told) {
         sup->log_damage_told = true;
@@ -291,6 +293,7 @@ flush(struct pl_supervisor *sup)
     pl_workers_flush(sup);
     pl_session_flush_all(sup);
     pl_workers_flush(sup); /* what the flushing of sessions let in */
+    pl_bodies_ask(sup);
 }
 
 static void
@@ -312,6 +315,7 @@ next_deadline(struct pl_supervisor *sup)
     earlier(&at, pl_watches_deadline(&sup->watches));
     earlier(&at, pl_workers_deadline(sup));
     earlier(&at, pl_store_deadline(sup));
+    earlier(&at, pl_bodies_deadline(sup));
     earlier(&at, pl_stop_deadline(sup));
     if (core.now || pl_memlog_compact_due(sup->log))
         at = sup->now;

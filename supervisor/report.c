@@ -406,6 +406,21 @@ take_finished(struct pl_supervisor *sup, struct pl_worker *worker,
     pl_map_close(&fin.map);
 }
 
+void
+pl_report_undelivered(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
+                      const char *why)
+{
+    struct finished fin = {
+        .head = {.code = PL_FINISH_INVALID}, .message = {why, strlen(why)}, .map = PL_MAP_NULL};
+    struct pl_run *run = &worker->runs[slot], done = *run;
+    worker->busy--;
+    *run =
+        (struct pl_run){.job = PL_REF_NULL, .generation = done.generation, .stream = done.stream};
+    step_finished(sup, worker, slot, &fin, &done);
+    pl_worker_idle(sup, worker);
+    free(done.log_tail);
+}
+
 /* The least a record's body has, by kind; a kind that is not here is not one. */
 static const uint32_t body_min[] = {
     [PL_W2S_READY] = sizeof(struct pl_rec_ready),

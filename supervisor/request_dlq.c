@@ -14,8 +14,13 @@
 #define LIST_PAGE   1000u
 #define CHANGE_PAGE 256u
 
+/* Payloads of dead letters may lie in the store alone: so many are asked for together. */
+#define PAYLOADS_AHEAD 64u
+#define PAYLOAD_WAITS  (-1)
+
 /* They hold arrays: kept off the stack. */
 static struct pl_job_spec spec;
+static struct pl_record submit; /* that spec was read from */
 static struct pl_job_result result;
 
 /* Elements of a list are written apart: how many there are is known only at the end. */
@@ -121,12 +126,11 @@ next_letter(struct pl_supervisor *sup, struct pl_session *session, const struct 
 
 /* ---- ls and show ---- */
 
-/* Out of `result` and, when its SUBMIT can be read, `spec`. */
+/* Out of `result` and, when its SUBMIT can be read, `submit` and `spec`. */
 static void
 fill_letter(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
             struct pl_rep_dlq_show *reply)
 {
-    struct pl_record head;
     pl_rep_dlq_show_init(reply);
     reply->id = letter->job;
     reply->outcome = (enum pl_outcome)result.outcome;
@@ -148,7 +152,8 @@ fill_letter(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
     reply->submitted_at_ms = result.submitted_ms;
     reply->started_at_ms = result.started_ms;
     reply->finished_at_ms = result.finished_ms;
-    if (!pl_job_read_spec(sup, letter->submit, &head, &spec))
+    submit = (struct pl_record){.lsn = 0};
+    if (!pl_job_read_spec(sup, letter->submit, &submit, &spec))
         pl_job_spec_init(&spec);
     reply->payload_bytes = spec.payload.len;
     reply->content_type = present(spec.content_type);
@@ -210,6 +215,7 @@ pl_request_dlq_show(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_rpc_error error;
     struct pl_dead_letter letter;
     struct pl_rep_dlq_show reply;
+    const char *why;
     if (pl_req_dlq_show_decode(request->params, &req, &error) != 0) {
         pl_reply_error(sup, request, &error);
         return;
@@ -217,8 +223,18 @@ pl_request_dlq_show(struct pl_supervisor *sup, const struct pl_request *request)
     if (!find_letter(sup, request, &req.id, &letter))
         return;
     fill_letter(sup, &letter, &reply);
-    if (!req.no_payload)
+    if (!req.no_payload) {
+        int found = pl_body_fill(sup, &submit, &spec, &why);
+        if (found == PL_BODY_E_WAIT) {
+            pl_session_park(sup, request->session);
+            return;
+        }
+        if (found == PL_BODY_E_LOST) {
+            pl_reply_fail(sup, request, PL_E_IO, "%s; 'no_payload' shows the rest", why);
+            return;
+        }
         reply.payload = present(spec.payload);
+    }
     reply.log_tail = present(result.log_tail);
     reply.log_cut = (result.flags & PL_RESULT_LOG_CUT) != 0;
     pl_rep_dlq_show_encode(pl_reply_begin(sup, request), &reply);
@@ -234,7 +250,8 @@ struct change {
     struct pl_rpc_error first; /* refusal */
 };
 
-/* Return: 0, or the status of a refusal that stands in *error. */
+/* Return: 0; PAYLOAD_WAITS and nothing has changed; or the status of a refusal that stands in
+ * *error. */
 static int
 change_letter(struct pl_supervisor *sup, struct change *change, const struct pl_dead_letter *letter,
               struct pl_rpc_error *error)
@@ -244,6 +261,9 @@ change_letter(struct pl_supervisor *sup, struct change *change, const struct pl_
         change->reply.changed++;
         return 0;
     }
+    int found = change->retry ? pl_dead_payload(sup, letter, error) : PL_BODY_OK;
+    if (found != PL_BODY_OK)
+        return found == PL_BODY_E_WAIT ? PAYLOAD_WAITS : error->code;
     bool done = change->retry ? pl_dead_retry(sup, letter, &gate, error)
                               : pl_dead_drop(sup, &letter->job, &gate);
     if (!done && !change->retry)
@@ -263,6 +283,24 @@ holds_for_all(int status)
            status == PL_E_NO_MEMORY || status == PL_E_STARTING;
 }
 
+/* A letter at @cursor has to wait for its payload; those behind it will want theirs too. Return:
+ * whether some were changed before it: then the page ends there. */
+static bool
+wait_for_payloads(struct pl_supervisor *sup, struct change *change, const struct filter *filter,
+                  struct pl_outcome_cursor cursor)
+{
+    struct pl_dead_letter letter;
+    struct pl_rpc_error error;
+    for (uint32_t i = 0; i < PAYLOADS_AHEAD; i++)
+        if (!next_letter(sup, change->request->session, filter, &cursor, &letter) ||
+            pl_dead_payload(sup, &letter, &error) == PL_BODY_E_LOST)
+            break;
+    if (change->reply.changed + change->reply.refused > 0)
+        return true;
+    pl_session_park(sup, change->request->session);
+    return false;
+}
+
 /* A page of those that match. Return: whether it makes sense to call again. */
 static bool
 change_page(struct pl_supervisor *sup, struct change *change, const struct filter *filter,
@@ -271,11 +309,16 @@ change_page(struct pl_supervisor *sup, struct change *change, const struct filte
     struct pl_dead_letter letter;
     struct pl_rpc_error error;
     for (uint32_t count = 0; count < limit; count++) {
+        struct pl_outcome_cursor before = *cursor;
         if (!next_letter(sup, change->request->session, filter, cursor, &letter))
             return false;
         int status = change_letter(sup, change, &letter, &error);
         if (status == 0)
             continue;
+        if (status == PAYLOAD_WAITS) {
+            *cursor = before;
+            return wait_for_payloads(sup, change, filter, before);
+        }
         if (change->reply.refused++ == 0)
             change->first = error;
         if (holds_for_all(status))
@@ -291,7 +334,10 @@ change_one(struct pl_supervisor *sup, struct change *change, const struct pl_uui
     struct pl_rpc_error error;
     if (!find_letter(sup, change->request, id, &letter))
         return;
-    if (change_letter(sup, change, &letter, &error) != 0)
+    int status = change_letter(sup, change, &letter, &error);
+    if (status == PAYLOAD_WAITS)
+        pl_session_park(sup, change->request->session);
+    else if (status != 0)
         pl_reply_error(sup, change->request, &error);
     else
         pl_rep_dlq_change_encode(pl_reply_begin(sup, change->request), &change->reply);
@@ -324,6 +370,8 @@ change_letters(struct pl_supervisor *sup, const struct pl_request *request, bool
     uint32_t limit = req.limit == 0 || req.limit > CHANGE_PAGE ? CHANGE_PAGE : req.limit;
     if (change_page(sup, &change, &filter, &cursor, limit))
         change.reply.next = format_cursor(&cursor, text);
+    if (request->session->parked)
+        return;
     if (change.reply.refused > 0) {
         change.reply.code = change.first.code;
         change.reply.error = (struct pl_str){change.first.message, strlen(change.first.message)};

@@ -524,6 +524,15 @@ pl_request_release(struct pl_supervisor *sup, const struct pl_request *request)
     hold_or_release(sup, request, false);
 }
 
+/* It has its units and its worker, and is not there yet. */
+static bool
+waits_for_payload(struct pl_supervisor *sup, const struct pl_job_view *view)
+{
+    struct pl_worker *worker = pl_worker_at(sup, view->worker);
+    return view->state == PL_JOB_RUNNING && worker != NULL && worker->runs != NULL &&
+           worker->runs[view->slot].dispatch_waits && worker->runs[view->slot].body_waits;
+}
+
 static void
 explain_text(struct pl_supervisor *sup, const struct pl_job_view *view,
              const struct pl_explain *why, char *out, size_t bytes)
@@ -566,6 +575,10 @@ explain_text(struct pl_supervisor *sup, const struct pl_job_view *view,
         snprintf(out, bytes, "waits because the pool is paused; plctl pool resume");
         return;
     case PL_WAIT_NONE:
+        if (waits_for_payload(sup, view)) {
+            pl_body_why_waits(sup, out, bytes);
+            return;
+        }
         snprintf(out, bytes, view->state == PL_JOB_RUNNING ? "runs" : "is about to start");
         return;
     default:

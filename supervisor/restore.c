@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "record/stub.h"
 #include "supervisor/act.h"
 #include "supervisor/adopt.h"
 #include "supervisor/dead.h"
@@ -78,6 +79,20 @@ keep(void *user, uint64_t location, const struct pl_record_view *record)
     if (!find_live(sup, &record->head.job, &view))
         return false;
     return record->head.type != PL_RECORD_SUBMIT || view.body == location;
+}
+
+static bool
+stub(void *user, const struct pl_record_view *record, struct pl_str *ret_body)
+{
+    static struct pl_job_spec spec;
+    static uint8_t bytes[PL_STUB_HEAD_BYTES + PL_JOB_FIXED_MAX];
+    size_t len;
+    if (pl_job_spec_decode(record->body, &spec) != 0 || spec.payload.len < PL_STUB_PAYLOAD_MIN ||
+        pl_stub_encode(&spec, bytes, sizeof(bytes), &len) != 0)
+        return false;
+    pl_bodies_needed(user);
+    *ret_body = (struct pl_str){(const char *)bytes, len};
+    return true;
 }
 
 static void
@@ -218,7 +233,9 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
         return false;
     struct pl_repeat_key numbered = {
         .client = spec.client, .seq = spec.client_seq, .uid = spec.uid};
-    pl_repeat_note(sup->repeats, &numbered, pl_repeat_digest(spec.type, spec.payload), &job->id);
+    uint64_t digest =
+        (head.flags & PL_RECORD_STUB) != 0 ? 0 : pl_repeat_digest(spec.type, spec.payload);
+    pl_repeat_note(sup->repeats, &numbered, digest, &job->id);
     bool configured = fill_restore(sup, job, &spec, &restore);
     enum pl_adopt_place place = PL_ADOPT_NOWHERE;
     struct pl_recovered_job begun;
@@ -378,11 +395,15 @@ pl_outcomes_configure(struct pl_supervisor *sup, const struct pl_config *config)
 static void
 fill_log_config(struct pl_supervisor *sup, struct pl_memlog_config *config)
 {
-    *config = (struct pl_memlog_config){
-        .seed = (uint32_t)pl_entropy_u64(),
-        .epoch = (uint32_t)sup->epoch,
-        .max_bytes = sup->config->memory_log,
-        .host = {.user = sup, .hold = hold, .release = release, .keep = keep, .moved = moved}};
+    *config = (struct pl_memlog_config){.seed = (uint32_t)pl_entropy_u64(),
+                                        .epoch = (uint32_t)sup->epoch,
+                                        .max_bytes = sup->config->memory_log,
+                                        .host = {.user = sup,
+                                                 .hold = hold,
+                                                 .release = release,
+                                                 .keep = keep,
+                                                 .stub = stub,
+                                                 .moved = moved}};
     memcpy(config->boot_id, sup->boot_id, sizeof(config->boot_id));
     /* Chunks reach this instance only through its own guard: its name is identity enough. */
     memcpy(config->instance_id, sup->instance,
@@ -463,6 +484,9 @@ pl_restore(struct pl_supervisor *sup)
     size_t fd_count = sup->welcome->chunk_count;
     struct pl_memlog_config config;
     fill_log_config(sup, &config);
+    int made = pl_bodies_new(&sup->bodies);
+    if (made < 0)
+        return made;
     bool durable = pl_store_is_wanted(sup) || store_is_there(sup);
     int rc = durable ? pl_store_open(sup) : 0;
     if (rc == 0)

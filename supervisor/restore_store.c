@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "record/stub.h"
 #include "supervisor/act.h"
 #include "supervisor/dead.h"
 #include "supervisor/link.h"
@@ -100,20 +101,40 @@ take_outcome(struct pl_supervisor *sup, const struct pl_record_view *view)
     return rc == 0 ? pl_restore_outcome(sup, location) : rc;
 }
 
+/* Its payload stays in the store. */
+static int
+append_stub(struct pl_supervisor *sup, const struct pl_record *head, struct pl_job_spec *spec,
+            uint64_t *ret_location)
+{
+    static uint8_t bytes[PL_STUB_HEAD_BYTES + PL_JOB_FIXED_MAX];
+    struct pl_record stub = *head;
+    size_t len;
+    if (pl_stub_encode(spec, bytes, sizeof(bytes), &len) != 0)
+        return -EINVAL;
+    stub.flags |= PL_RECORD_STUB;
+    struct pl_str part = {(const char *)bytes, len};
+    return pl_memlog_append_restored(sup->log, &stub, &part, 1, ret_location);
+}
+
 /* The SUBMIT with its times told in this boot's clock. */
 static int
 append_submit(struct pl_supervisor *sup, const struct pl_record_view *view,
-              const struct pl_job_spec *spec, uint64_t *ret_location)
+              struct pl_job_spec *spec, uint64_t *ret_location)
 {
     static uint8_t fixed[PL_JOB_FIXED_MAX];
     static struct pl_job_spec now;
+    bool is_short = spec->payload.len < PL_STUB_PAYLOAD_MIN;
     if (spec->deadline_boot_ns == 0 && spec->run_at_boot_ns == 0)
-        return pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, ret_location);
+        return is_short
+                   ? pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, ret_location)
+                   : append_stub(sup, &view->head, spec, ret_location);
     now = *spec;
     if (spec->deadline_boot_ns != 0)
         now.deadline_boot_ns = boot_of_wall(sup, spec->deadline_wall_ms);
     if (spec->run_at_boot_ns != 0)
         now.run_at_boot_ns = boot_of_wall(sup, spec->run_at_wall_ms);
+    if (!is_short)
+        return append_stub(sup, &view->head, &now, ret_location);
     size_t len;
     if (pl_job_spec_encode(&now, fixed, sizeof(fixed), &len) != 0)
         return -EINVAL;

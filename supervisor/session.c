@@ -82,6 +82,7 @@ static void
 close_session(struct pl_supervisor *sup, struct pl_session *session)
 {
     pl_request_session_gone(sup, session);
+    sup->parked -= session->parked;
     (void)pl_loop_remove(sup->loop, session->fd);
     close(session->fd);
     session->fd = -1;
@@ -206,7 +207,7 @@ static bool
 takes_requests(const struct pl_session *session)
 {
     /* Beyond the soft limit the rest waits until the client has read. */
-    return !session->closing && !session->dead &&
+    return !session->closing && !session->dead && !session->parked &&
            pl_session_backlog(session) <= PL_SESSION_OUT_SOFT;
 }
 
@@ -228,8 +229,10 @@ handle_messages(struct pl_supervisor *sup, struct pl_session *session, const uin
             refuse_peer(sup, session, outcome);
             break;
         }
-        at += bytes;
         pl_request_handle(sup, session, &message);
+        if (session->parked)
+            break; /* it comes again */
+        at += bytes;
     }
     return at;
 }
@@ -351,11 +354,33 @@ flush_session(struct pl_supervisor *sup, struct pl_session *session)
         backlog = pl_session_backlog(session);
     }
     bool was_paused = session->paused;
-    rewatch(sup, session, session->closing || backlog > PL_SESSION_OUT_SOFT,
+    rewatch(sup, session, session->closing || session->parked || backlog > PL_SESSION_OUT_SOFT,
             session->out_sent < pl_gate_open_bytes(sup, session));
     if (was_paused && !session->paused) {
         /* Requests that lay in the buffer while the client did not read. */
         handle_kept(sup, session);
+    }
+}
+
+void
+pl_session_park(struct pl_supervisor *sup, struct pl_session *session)
+{
+    PL_ASSERT(!session->parked);
+    session->parked = true;
+    sup->parked++;
+    pl_session_touch(sup, session);
+}
+
+void
+pl_session_unpark(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; sup->parked > 0 && i < sup->session_capacity; i++) {
+        struct pl_session *session = sup->sessions[i];
+        if (session == NULL || session->fd < 0 || !session->parked)
+            continue;
+        session->parked = false;
+        sup->parked--;
+        pl_session_touch(sup, session);
     }
 }
 

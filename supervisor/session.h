@@ -34,6 +34,7 @@ struct pl_session {
     bool greeted;  /* hello was answered */
     bool closing;  /* close once the output is out */
     bool dead;     /* to be closed in this turn, output or not */
+    bool parked;   /* its next request waits for a payload from the store */
     bool paused;   /* reading stopped: the client does not read its replies */
     bool want_out; /* the loop watches for room */
     bool starved;  /* followers of it were held back by its unread output */
@@ -65,6 +66,11 @@ void pl_session_ready(struct pl_supervisor *sup, struct pl_session *session, uns
 
 /* Put bytes into session->out, then call this: flushed at the end of the turn. */
 void pl_session_touch(struct pl_supervisor *sup, struct pl_session *session);
+
+/* The request that is being handled cannot be answered before something has come from the store: it
+ * stays in the input, what was put out for it is not; and it is handled again after unpark. */
+void pl_session_park(struct pl_supervisor *sup, struct pl_session *session);
+void pl_session_unpark(struct pl_supervisor *sup);
 
 /* End of turn: writes what is there, closes what is to be closed. */
 void pl_session_flush_all(struct pl_supervisor *sup);

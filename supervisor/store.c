@@ -178,6 +178,7 @@ pl_store_begin(struct pl_supervisor *sup)
     /* Nobody waits for what an earlier supervisor sent: its sessions are gone. */
     store->appended = store->durable = sent.source;
     pl_memlog_feed_start(sup->log, sent.source);
+    pl_store_mark(sup);
     store->began = true;
     return 0;
 }
@@ -205,6 +206,8 @@ pl_store_prepare_sleep(struct pl_supervisor *sup)
     if (!store->began)
         return false;
     pl_bell_prepare(pl_storelink_own_bell(&store->link));
+    if (pl_bodies_ready(sup))
+        return true;
     if (store->flight_count > 0 && pl_storelink_durable_lsn(&store->link) >= store->flight_first)
         return true;
     return pl_store_has_come(store);

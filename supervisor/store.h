@@ -32,6 +32,9 @@ struct pl_supervisor;
 /* After so many starts in vain durable jobs are refused instead of kept waiting. */
 #define PL_STORE_FAILURES_MAX 3u
 
+/* More chunks than these that wait for the fold share marks. */
+#define PL_STORE_MARKS 16u
+
 enum pl_store_fd {
     PL_STORE_FD_S2T,
     PL_STORE_FD_T2S,
@@ -74,6 +77,16 @@ struct pl_store_client {
     uint64_t sent;     /* lsn in the durable log of the last record in the ring */
     uint64_t appended; /* lsn in our log of the last record marked durable */
     uint64_t durable;  /* lsn in our log: everything marked up to it is on disk */
+
+    /* Chunks of our log that the feed has left, and the durable lsn up to which they were sent:
+     * once the tables have that, payloads in them may go. Oldest first. */
+    struct pl_store_mark {
+        uint64_t lsn;
+        uint32_t chunk;
+    } mark[PL_STORE_MARKS];
+    uint32_t mark_count;
+    uint32_t marked; /* chunks up to this number have a mark */
+    pl_time next_shed;
 
     /* Records in the ring: our lsn of each, by their lsn in the durable log. */
     uint64_t *flight;
@@ -132,6 +145,9 @@ void pl_store_collect(struct pl_supervisor *sup);
 /* Sends what the log has for it, as far as the ring takes it; rings once. */
 void pl_store_feed(struct pl_supervisor *sup);
 
+/* Each turn: what the tables have, the log need not keep. */
+void pl_store_shed(struct pl_supervisor *sup);
+
 /* Whether a new job of @bytes may be taken. Return: PL_OK, or the status with *error set. */
 int pl_store_admit(struct pl_supervisor *sup, uint64_t bytes, struct pl_rpc_error *error);
 
@@ -155,5 +171,7 @@ bool pl_store_stop(struct pl_supervisor *sup);
 /* The process that was started says that it serves. */
 bool pl_store_has_come(const struct pl_store_client *store);
 void pl_store_serves(struct pl_supervisor *sup);
+/* The chunks behind the feed are sent up to here. */
+void pl_store_mark(struct pl_supervisor *sup);
 
 #endif

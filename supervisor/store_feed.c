@@ -13,6 +13,9 @@
 /* New jobs leave the rest of the ring to what happens to those that are there. */
 #define SUBMIT_SHARE 4u
 
+/* The store tells how far it has folded about once a second. */
+#define SHED_PERIOD (100 * PL_NS_PER_MS)
+
 void
 pl_store_appended(struct pl_supervisor *sup, uint64_t lsn)
 {
@@ -80,12 +83,47 @@ pl_store_feed(struct pl_supervisor *sup)
         sent = (struct pl_storelink_sent){.lsn = store->sent, .source = view.head.lsn};
         pl_memlog_feed_next(sup->log);
     }
+    pl_store_mark(sup);
     if (sent.lsn == 0)
         return;
     bool ring = pl_storelink_publish(&store->link);
     pl_storelink_write_sent(&store->link, &sent);
     if (ring)
         (void)pl_bell_ring(store->fd[PL_STORE_FD_BELL_T]);
+}
+
+void
+pl_store_mark(struct pl_supervisor *sup)
+{
+    struct pl_store_client *store = &sup->store;
+    uint32_t chunk = pl_memlog_feed_chunk(sup->log);
+    if (chunk <= store->marked + 1)
+        return;
+    store->marked = chunk - 1;
+    if (store->mark_count == PL_STORE_MARKS)
+        store->mark_count--; /* a later mark holds for all before it */
+    store->mark[store->mark_count++] =
+        (struct pl_store_mark){.lsn = store->sent, .chunk = store->marked};
+}
+
+void
+pl_store_shed(struct pl_supervisor *sup)
+{
+    struct pl_store_client *store = &sup->store;
+    struct pl_storelink_stats stats;
+    if (store->mark_count == 0 || sup->now < store->next_shed)
+        return;
+    store->next_shed = sup->now + SHED_PERIOD;
+    if (pl_storelink_read_stats(&store->link, &stats) != PL_SLOT_OK)
+        return;
+    uint32_t passed = 0;
+    while (passed < store->mark_count && store->mark[passed].lsn <= stats.folded_lsn)
+        passed++;
+    if (passed == 0)
+        return;
+    pl_memlog_shed(sup->log, store->mark[passed - 1].chunk);
+    store->mark_count -= passed;
+    memmove(store->mark, store->mark + passed, store->mark_count * sizeof(store->mark[0]));
 }
 
 void

@@ -278,6 +278,7 @@ pl_store_serves(struct pl_supervisor *sup)
     if (!pl_storelink_seed(&store->link, &store->seed))
         return;
     store->phase = PL_STORE_SERVES;
+    pl_bodies_again(sup);
     if (store->failures > 0)
         store->retry_at = sup->now + STEADY;
     pl_log(PL_LOG_INFO, "the store serves",
@@ -289,7 +290,8 @@ pl_store_serves(struct pl_supervisor *sup)
 uint64_t
 pl_store_record_max(const struct pl_supervisor *sup)
 {
-    uint64_t ring = pl_ring_body_max(PL_STORELINK_RING_BYTES);
+    /* It comes back with something in front. */
+    uint64_t ring = pl_ring_body_max(PL_STORELINK_RING_BYTES) - PL_RING_ALIGN;
     uint64_t segment = segment_bytes(sup) - 2 * (uint64_t)SEGMENT_PAGE;
     return ring < segment ? ring : segment;
 }

@@ -16,6 +16,7 @@
 #include "shm/eventring.h"
 #include "shm/map.h"
 #include "shm/state.h"
+#include "supervisor/bodies.h"
 #include "supervisor/guard_client.h"
 #include "supervisor/log/dead_letters.h"
 #include "supervisor/log/memlog.h"
@@ -140,6 +141,7 @@ struct pl_supervisor {
     uint64_t dead_in_pool[PL_SUP_POOLS_MAX]; /* this epoch's, by the core's index */
     uint64_t dead_in_lane[PL_SUP_LANES_MAX];
     struct pl_store_client store; /* durable pools */
+    struct pl_bodies *bodies;     /* payloads that only the store has */
 
     /* Sessions. */
     int listen_fd;
@@ -151,6 +153,7 @@ struct pl_supervisor {
     uint32_t *free_sessions, free_session_count;
     uint32_t *gated, gated_count; /* sessions whose output waits for the disk */
     uint64_t refused_connections;
+    uint32_t parked; /* sessions whose request waits for a payload */
     struct pl_watches watches;
 
     uint64_t event_seq;  /* of the last event written */

@@ -48,6 +48,8 @@ struct pl_run {
     uint32_t attempt;
     uint32_t generation; /* of the dispatch into this slot; never goes back */
     bool dispatch_waits; /* START was decided; the ring had no room, or … */
+    bool body_waits;     /* … its payload comes from the store, or … */
+    const char *lost;    /* … will not come, and the job ends with this: static text; or … */
     uint64_t after;      /* … this lsn of the log is to be durable first; 0: none */
     bool keep_stream;
     bool adopted;        /* it began under an earlier supervisor */
@@ -229,6 +231,11 @@ void pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint
 uint32_t pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t max);
 /* What enum pl_finish_code means to the core. */
 enum pl_result pl_report_result(uint32_t code);
+
+/* The job of a slot that was never sent to its worker, and cannot be: it ends, not to be tried
+ * again, as if the worker had said so. Not inside a step. */
+void pl_report_undelivered(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
+                           const char *why);
 
 /* Frees what a run holds and makes its slot idle. */
 void pl_run_clear(struct pl_worker *worker, struct pl_run *run);

@@ -156,6 +156,30 @@ START_TEST(priority_then_arrival_and_head_blocks)
 }
 END_TEST
 
+START_TEST(heads_of_a_lane_come_in_order)
+{
+    struct pl_ref heads[4];
+    ct_simple(&ct, 1);
+    ct_worker(&ct, 0, 8);
+    struct pl_ref a = ct_submit(&ct, 1), b = ct_submit(&ct, 1), c = ct_submit(&ct, 1);
+    struct pl_spec spec = ct_spec(&ct, 1);
+    spec.priority = 0;
+    ck_assert_int_eq(ct_submit_spec(&ct, &spec), 0);
+    struct pl_ref d = ct.out.reply.job;
+    ck_assert_uint_eq(pl_core_lane_heads(&ct.core, ct.lane, heads, 4), 3);
+    ck_assert_uint_eq(heads[0].index, d.index);
+    ck_assert_uint_eq(heads[1].index, b.index);
+    ck_assert_uint_eq(heads[2].index, c.index);
+    ck_assert_uint_eq(heads[2].gen, c.gen);
+    ck_assert_uint_eq(pl_core_lane_heads(&ct.core, ct.lane, heads, 2), 2);
+    ck_assert_uint_eq(heads[1].index, b.index);
+    ct_finish(&ct, a, PL_RESULT_OK);
+    ck_assert_uint_eq(pl_core_lane_heads(&ct.core, ct.lane, heads, 4), 2);
+    ck_assert_uint_eq(heads[0].index, b.index);
+    ck_assert_uint_eq(pl_core_lane_heads(&ct.core, UINT32_MAX, heads, 4), 0);
+}
+END_TEST
+
 START_TEST(fifo_ignores_priority)
 {
     ct_simple(&ct, 1);
@@ -464,6 +488,7 @@ main(void)
     tcase_add_test(tc, queue_full_and_drop_lowest);
     tcase_add_test(tc, refusal_leaves_the_same_bytes);
     tcase_add_test(tc, priority_then_arrival_and_head_blocks);
+    tcase_add_test(tc, heads_of_a_lane_come_in_order);
     tcase_add_test(tc, fifo_ignores_priority);
     tcase_add_test(tc, order_survives_every_way_back);
     tcase_add_test(tc, lanes_limits_and_pause);

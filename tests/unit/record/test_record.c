@@ -7,6 +7,7 @@
 #include "base/prng.h"
 #include "parkinglot/status.h"
 #include "record/job.h"
+#include "record/stub.h"
 
 #define SEED 20261121u
 
@@ -215,6 +216,45 @@ START_TEST(a_typical_job_is_small)
 }
 END_TEST
 
+/* A stub is the same job without its payload, and any bytes are allowed where one is expected. */
+START_TEST(a_stub_tells_all_but_the_payload)
+{
+    static uint8_t whole[PL_JOB_FIXED_MAX + 2000], bytes[PL_JOB_FIXED_MAX + 2000], same[2000];
+    static char text[1000];
+    const struct pl_record stub = {.type = PL_RECORD_SUBMIT, .flags = PL_RECORD_STUB};
+    uint64_t seed = SEED;
+    for (int i = 0; i < 2000; i++) {
+        struct pl_job_spec spec, back;
+        random_spec(&seed, text, &spec);
+        size_t len, whole_len = encode_whole(&spec, whole, sizeof(whole));
+        ck_assert_int_eq(pl_stub_encode(&spec, bytes, sizeof(bytes), &len), 0);
+        ck_assert_uint_eq(encode_whole(&spec, whole, sizeof(whole)), whole_len); /* untouched */
+        ck_assert_uint_le(len, whole_len + PL_STUB_HEAD_BYTES);
+        struct pl_str body = {(char *)bytes, len};
+        ck_assert_int_eq(pl_submit_decode(&stub, body, &back), 0);
+        ck_assert_uint_eq(back.payload.len, spec.payload.len);
+        ck_assert_ptr_null(back.payload.data);
+        ck_assert_uint_eq(back.label_count, spec.label_count);
+        /* With its payload it is what it was. */
+        back.payload = spec.payload;
+        ck_assert_uint_eq(encode_whole(&back, bytes, sizeof(bytes)), whole_len);
+        ck_assert_mem_eq(bytes, whole, whole_len);
+        /* A whole body is none. */
+        struct pl_str other = {(char *)whole, whole_len};
+        ck_assert_int_eq(pl_submit_decode(&sample, other, &back), 0);
+        (void)pl_submit_decode(&stub, other, &back);
+    }
+    struct pl_job_spec typical = typical_spec(), back;
+    size_t len;
+    ck_assert_int_eq(pl_stub_encode(&typical, same, sizeof(same), &len), 0);
+    ck_assert_uint_le(pl_record_bytes(len), 96);
+    for (size_t cut = 0; cut < PL_STUB_HEAD_BYTES; cut++)
+        ck_assert_int_eq(pl_submit_decode(&stub, (struct pl_str){(char *)same, cut}, &back),
+                         PL_RECORD_E_SHORT);
+    ck_assert_int_eq(pl_stub_encode(&typical, same, 3, &len), PL_RECORD_E_SHORT);
+}
+END_TEST
+
 START_TEST(spec_bytes_are_golden)
 {
     static const uint8_t golden[] = {1,   5, 'b', 'a', 't', 'c', 'h', 3,   4,  'e', 'c',  'h',
@@ -392,6 +432,7 @@ main(void)
     tcase_add_test(tcase, a_newer_type_is_told_from_damage);
     tcase_add_test(tcase, specs_come_back_as_they_were);
     tcase_add_test(tcase, a_typical_job_is_small);
+    tcase_add_test(tcase, a_stub_tells_all_but_the_payload);
     tcase_add_test(tcase, spec_bytes_are_golden);
     tcase_add_test(tcase, no_truncation_passes_for_the_whole);
     tcase_add_loop_test(tcase, mutations_are_refused_or_canonical, 0, 4);
