@@ -368,6 +368,7 @@ struct pl_config {
     uint32_t event_buffer;
     uint32_t event_history;
     uint32_t max_connections;
+    uint32_t idempotency_keys;
     uint64_t memory_log; /* bound of the memory pools' log; 0: none */
     struct {
         uint64_t segment_size;

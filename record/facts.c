@@ -109,6 +109,7 @@ pl_facts_apply(struct pl_facts *facts, const struct pl_record_view *view)
     case PL_RECORD_CHUNK_DROP:
     case PL_RECORD_EPOCH:
     case PL_RECORD_POOL:
+    case PL_RECORD_KEY:
         break;
     }
     return PL_FACTS_OTHER;

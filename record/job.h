@@ -58,7 +58,7 @@ struct pl_job_spec {
     struct pl_str lane;
     struct pl_str type;
     struct pl_job_key key;
-    struct pl_str idempotency_key;
+    struct pl_str idempotency_key; /* its mark (record/key.h), not the text */
     struct pl_str concurrency_key;
     struct pl_str model; /* affinity */
     struct pl_str traceparent;

@@ -29,6 +29,7 @@
     X(CHUNK_DROP, 2, "chunk_drop") /* a chunk whose survivors are all copied: u32 */               \
     X(EPOCH, 3, "epoch")           /* a supervisor began: boot id [16], instance id [16] */        \
     X(POOL, 4, "pool")             /* identity of a pool: its name */                              \
+    X(KEY, 5, "key")               /* the idempotency key of a job: record/key.h */                \
     X(SUBMIT, 16, "submit")        /* struct pl_job_spec */                                        \
     X(START, 17, "start")          /* struct pl_job_note; attempt in the header */                 \
     X(FINISH, 18, "finish")        /* struct pl_job_result */                                      \
@@ -61,6 +62,7 @@ enum pl_record_outcome {
 #define PL_RECORD_DEAD_LETTER 2u          /* FINISH: the SUBMIT stays; ACK: the dead letter goes */
 #define PL_RECORD_DURABLE     4u          /* flag: of a durable pool, the store has it too */
 #define PL_RECORD_STUB        8u /* SUBMIT in memory: its payload is in the store (record/stub.h) */
+#define PL_RECORD_KEYED       16u /* SUBMIT: it carries the mark of an idempotency key */
 #define PL_RECORD_WALL_MS_MAX 0xffffffffffffLL
 
 /* The header, unpacked. */

@@ -280,6 +280,18 @@ pl_storelink_seed(const struct pl_storelink *link, uint32_t *ret_seed)
     return true;
 }
 
+bool
+pl_storelink_secret(const struct pl_storelink *link, uint8_t ret_secret[16])
+{
+    uint64_t words[2];
+    for (unsigned i = 0; i < 2; i++) /* relaxed: ordered by the seed, which was read */
+        words[i] = atomic_load_explicit(&peer_t2s(link)->secret[i], memory_order_relaxed);
+    if (words[0] == 0 && words[1] == 0)
+        return false;
+    __builtin_memcpy(ret_secret, words, sizeof(words));
+    return true;
+}
+
 uint64_t
 pl_storelink_room(const struct pl_storelink *link)
 {
@@ -350,6 +362,15 @@ pl_storelink_set_state(struct pl_storelink *link, enum pl_storelink_state state)
     /* release: after the words that it speaks of; pairs with pl_storelink_state() */
     PL_SHM_STORE("storelink.state", &own_t2s(link)->state, (uint64_t)link->gen << 32 | state,
                  memory_order_release);
+}
+
+void
+pl_storelink_set_secret(struct pl_storelink *link, const uint8_t secret[16])
+{
+    uint64_t words[2];
+    __builtin_memcpy(words, secret, sizeof(words));
+    for (unsigned i = 0; i < 2; i++) /* relaxed: the seed is released behind it */
+        PL_SHM_STORE("storelink.secret", &own_t2s(link)->secret[i], words[i], memory_order_relaxed);
 }
 
 void

@@ -68,6 +68,7 @@ enum pl_storelink_answer {
                             * of finish, behind the outcomes and before the jobs */
     PL_STORELINK_BODY = 5, /* to a query: struct pl_storelink_body, then, when it is FOUND, the
                             * sealed SUBMIT record */
+    PL_STORELINK_KEYS = 6, /* some of struct pl_storelink_key, behind the jobs */
 };
 
 /* Ring kinds of the query ring. */
@@ -97,6 +98,13 @@ struct pl_storelink_body {
     uint32_t reserved;
 };
 _Static_assert(sizeof(struct pl_storelink_body) == 32, "shared layout");
+
+/* An idempotency key whose window is open. */
+struct pl_storelink_key {
+    struct pl_uuid job;
+    uint8_t mark[32]; /* as packed by record/key.h */
+};
+_Static_assert(sizeof(struct pl_storelink_key) == 48, "shared layout");
 
 /* What the records behind its SUBMIT made of a job that lives. */
 struct pl_storelink_job {
@@ -169,7 +177,8 @@ struct pl_t2s_control {
     _Alignas(64) _Atomic uint64_t state; /* generation of the process << 32 | pl_storelink_state */
     _Atomic uint64_t seed;               /* CRC seed of the log's records << 32 | 1; 0: not known */
     _Atomic uint64_t room_bytes;         /* that new jobs may still take; UINT64_MAX: plenty */
-    uint64_t reserved1[5];
+    _Atomic uint64_t secret[2];          /* written before seed; zero: a store of an older build */
+    uint64_t reserved1[3];
     struct pl_bell bell;   /* the store sleeps */
     struct pl_ring_in log; /* head of the log ring */
     struct pl_ring_out answer;
@@ -258,6 +267,9 @@ uint64_t pl_storelink_durable_lsn(const struct pl_storelink *link);
 enum pl_storelink_state pl_storelink_state(const struct pl_storelink *link);
 /* Return: false while the store has not said it. */
 bool pl_storelink_seed(const struct pl_storelink *link, uint32_t *ret_seed);
+/* 16 bytes that belong to the store and that no client knows; after pl_storelink_seed(). Return:
+ * false when it did not say. */
+bool pl_storelink_secret(const struct pl_storelink *link, uint8_t ret_secret[16]);
 uint64_t pl_storelink_room(const struct pl_storelink *link);
 /* NUL-terminated whatever the store wrote. Return: enum pl_slot_outcome. */
 int pl_storelink_read_error(const struct pl_storelink *link, char text[PL_STORELINK_ERROR_BYTES]);
@@ -277,6 +289,8 @@ uint64_t pl_storelink_query_tail(const struct pl_storelink *link);
 /* Before the room of the records is released. */
 void pl_storelink_set_durable_lsn(struct pl_storelink *link, uint64_t lsn);
 void pl_storelink_set_state(struct pl_storelink *link, enum pl_storelink_state state);
+void pl_storelink_set_secret(struct pl_storelink *link,
+                             const uint8_t secret[16]); /* then the seed */
 void pl_storelink_set_seed(struct pl_storelink *link, uint32_t seed);
 void pl_storelink_set_room(struct pl_storelink *link, uint64_t bytes);
 void pl_storelink_write_error(struct pl_storelink *link, const char *text);

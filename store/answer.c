@@ -16,7 +16,7 @@
 
 struct answer {
     struct pl_store *store;
-    uint64_t jobs, outcomes, dead_letters;
+    uint64_t jobs, outcomes, dead_letters, keys;
     int failed;
 };
 
@@ -232,6 +232,35 @@ put_jobs(struct answer *answer, struct pl_query *query, uint64_t *damaged)
     return 0;
 }
 
+/* ---- idempotency keys ---- */
+
+static int
+put_keys(struct answer *answer, struct pl_query *query, uint64_t *damaged)
+{
+    struct pl_query_key keys[PAGE];
+    struct pl_query_keys scan = {.more = true};
+    while (scan.more) {
+        void *room;
+        int rc = pl_query_keys(query, &scan, keys, PAGE);
+        uint64_t bytes = scan.count * sizeof(struct pl_storelink_key);
+        if (rc == 0 && scan.count == 0)
+            break;
+        if (rc == 0)
+            rc = make_room(answer->store, bytes, &room);
+        if (rc != 0)
+            return rc;
+        struct pl_storelink_key *at = room;
+        for (size_t i = 0; i < scan.count; i++) {
+            at[i].job = keys[i].job;
+            pl_key_mark_pack(at[i].mark, &keys[i].mark);
+        }
+        commit(answer->store, PL_STORELINK_KEYS, bytes);
+        answer->keys += scan.count;
+    }
+    *damaged += scan.damaged;
+    return 0;
+}
+
 int
 pl_answer_all(struct pl_store *store, struct pl_error *err)
 {
@@ -246,6 +275,8 @@ pl_answer_all(struct pl_store *store, struct pl_error *err)
         rc = put_dead_letters(&answer, query, &damaged);
     if (rc == 0)
         rc = put_jobs(&answer, query, &damaged);
+    if (rc == 0)
+        rc = put_keys(&answer, query, &damaged);
     pl_query_free(query);
     /* An accepted job that cannot be read must not be passed over in silence: the store does not
      * serve until somebody has looked. */
@@ -267,6 +298,7 @@ pl_answer_all(struct pl_store *store, struct pl_error *err)
     if (pl_storelink_publish(&store->link))
         pl_store_ring(store);
     pl_log(PL_LOG_INFO, "everything was handed to the supervisor", PL_F_UINT("jobs", answer.jobs),
-           PL_F_UINT("outcomes", answer.outcomes), PL_F_UINT("dead_letters", answer.dead_letters));
+           PL_F_UINT("outcomes", answer.outcomes), PL_F_UINT("dead_letters", answer.dead_letters),
+           PL_F_UINT("keys", answer.keys));
     return 0;
 }

@@ -71,9 +71,10 @@ struct pl_salvage_report {
  * @from: the folder with the damaged data.mdb; not written to
  * @to:   a folder that is empty or missing
  *
- * Bodies are copied with their rows; `id`, `mbox` and the counters of rows are made anew. Without
- * the folded position the new one begins behind the highest lsn found: the caller decides whether
- * the log is folded from its oldest segment (idempotent only above that lsn).
+ * Idempotency keys are copied too. Bodies are copied with their rows; `id`, `mbox` and the counters
+ * of rows are made anew. Without the folded position the new one begins behind the highest lsn
+ * found: the caller decides whether the log is folded from its oldest segment (idempotent only
+ * above that lsn).
  *
  * Return: 0 (also when nothing was found: look at the report), PL_DB_E_EMPTY (no file),
  * PL_DB_E_FULL, -EEXIST (@to is not empty) or another negative errno; @err tells.

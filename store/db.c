@@ -21,7 +21,7 @@
 
 static const char *const table_names[PL_DB_TABLES] = {
     [PL_DB_META] = "meta", [PL_DB_JOB] = "job",   [PL_DB_BLOB] = "blob", [PL_DB_ID] = "id",
-    [PL_DB_RES] = "res",   [PL_DB_MBOX] = "mbox", [PL_DB_DEAD] = "dead",
+    [PL_DB_RES] = "res",   [PL_DB_MBOX] = "mbox", [PL_DB_DEAD] = "dead", [PL_DB_IDEM] = "idem",
 };
 
 const char *
@@ -192,7 +192,8 @@ pl_db_read_meta(const struct pl_db *db, MDB_txn *txn, struct pl_row_meta *ret_me
     if (pl_row_open(db->identity.seed, PL_DB_META, key.mv_data, key.mv_size, data.mv_data,
                     data.mv_size, &content))
         return PL_DB_E_DAMAGED;
-    memcpy(ret_meta, content.data, sizeof(*ret_meta));
+    memset(ret_meta, 0, sizeof(*ret_meta));
+    memcpy(ret_meta, content.data, content.len);
     return 0;
 }
 
@@ -272,13 +273,13 @@ check_counts(struct pl_db *db, MDB_txn *txn, struct pl_error *err)
 {
     for (unsigned i = 1; i < PL_DB_TABLES; i++) {
         MDB_stat stat;
-        int rc = mdb_stat(txn, db->dbi[i], &stat);
+        int rc = db->dbi[i] != 0 ? mdb_stat(txn, db->dbi[i], &stat) : 0;
         if (rc != 0)
             return pl_db_error(db, rc);
-        if (stat.ms_entries == db->meta.counters.rows[i])
+        if (db->dbi[i] == 0 || stat.ms_entries == *pl_db_rows(&db->meta.counters, i))
             continue;
         pl_error_set(err, "table %s has %zu rows, the counters say %llu", table_names[i],
-                     stat.ms_entries, (unsigned long long)db->meta.counters.rows[i]);
+                     stat.ms_entries, (unsigned long long)*pl_db_rows(&db->meta.counters, i));
         return PL_DB_E_DAMAGED;
     }
     return 0;
@@ -289,12 +290,14 @@ open_tables(struct pl_db *db, struct pl_error *err)
 {
     MDB_txn *txn = NULL;
     int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &txn);
-    for (unsigned i = 1; i < PL_DB_TABLES && rc == 0; i++)
+    for (unsigned i = 1; i < PL_DB_FIRST_TABLES && rc == 0; i++)
         rc = mdb_dbi_open(txn, table_names[i], 0, &db->dbi[i]);
     /* A table that is not there: nothing of ours was ever in it. */
     int r = pl_db_error(db, rc);
     if (r == 0)
         r = pl_db_read_meta(db, txn, &db->meta);
+    if (r == 0 && db->meta.format > 1) /* else only looked at: 0 says that there is none */
+        r = pl_db_error(db, mdb_dbi_open(txn, table_names[PL_DB_IDEM], 0, &db->dbi[PL_DB_IDEM]));
     if (r == PL_DB_E_MISSING)
         r = PL_DB_E_EMPTY;
     if (r == 0)
@@ -348,12 +351,35 @@ init_locks(struct pl_db *db)
     pthread_mutex_init(&db->meta_lock, NULL);
 }
 
+/* A database of the first format gets the table that it lacks. What is wrong with it is
+ * open_tables()' to say. */
+static int
+take_over(struct pl_db *db)
+{
+    MDB_txn *txn;
+    struct pl_row_meta meta;
+    int r = pl_db_write_begin(db, &txn);
+    if (r != 0)
+        return r;
+    int rc = mdb_dbi_open(txn, table_names[PL_DB_META], 0, &db->dbi[PL_DB_META]);
+    bool is_first = rc == 0 && pl_db_read_meta(db, txn, &meta) == 0 && meta.format == 1;
+    if (is_first)
+        rc = mdb_dbi_open(txn, table_names[PL_DB_IDEM], MDB_CREATE, &db->dbi[PL_DB_IDEM]);
+    meta.format = PL_STORE_FORMAT;
+    if (is_first && rc == 0)
+        return pl_db_write_commit(db, txn, &meta);
+    mdb_txn_abort(txn);
+    return is_first ? pl_db_error(db, rc) : 0;
+}
+
 static int
 open_existing(struct pl_db *db, const char *path, struct pl_error *err)
 {
     int r = look_before(path, err);
     if (r == 0)
         r = open_env(db, path);
+    if (r == 0 && !db->read_only)
+        r = take_over(db);
     return r == 0 ? open_tables(db, err) : r;
 }
 

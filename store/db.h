@@ -35,8 +35,7 @@ enum pl_db_outcome {
     PL_DB_E_BUSY = 8,    /* no reader slot left */
 };
 
-/* Numbers are part of every CRC: never reused. 8 and 9 are kept for idempotency keys and clients.
- */
+/* Numbers are part of every CRC: never reused. 9 is kept for clients. */
 enum pl_db_table {
     PL_DB_META = 1, /* "state" -> position, epoch, counters */
     PL_DB_JOB = 2,  /* be64 submit lsn -> facts, SUBMIT (body inline when small) */
@@ -45,17 +44,20 @@ enum pl_db_table {
     PL_DB_RES = 5,  /* be64 finish lsn -> FINISH (body inline when small) */
     PL_DB_MBOX = 6, /* be64 hash of {tenant, user, session}, be64 finish lsn -> uuid */
     PL_DB_DEAD = 7, /* be64 finish lsn -> FINISH; its SUBMIT lies in blob */
-    PL_DB_TABLES = 8,
+    PL_DB_IDEM = 8, /* be64 hour of its end, be64 submit lsn -> idempotency key and its job */
+    PL_DB_TABLES = 9,
 };
+
+#define PL_DB_FIRST_TABLES 8 /* of the first format */
 
 #define PL_DB_OUTCOMES 8 /* enum pl_outcome, and room */
 
 /* Part of `meta`; of the state up to the folded position. */
 struct pl_db_counters {
-    uint64_t rows[PL_DB_TABLES]; /* by table; [0] is not used */
-    uint64_t job_bytes;          /* SUBMIT records of live jobs */
-    uint64_t res_bytes;          /* FINISH records of retained outcomes */
-    uint64_t dead_bytes;         /* SUBMIT and FINISH records of dead letters */
+    uint64_t rows[PL_DB_FIRST_TABLES]; /* pl_db_rows(): by table; [0] is not used */
+    uint64_t job_bytes;                /* SUBMIT records of live jobs */
+    uint64_t res_bytes;                /* FINISH records of retained outcomes */
+    uint64_t dead_bytes;               /* SUBMIT and FINISH records of dead letters */
     /* Sums of the CRCs of all rows: an old version of a page in the place of the new one has whole
      * rows, but not this sum. */
     uint64_t job_digest;
@@ -73,7 +75,15 @@ struct pl_db_counters {
     uint64_t orphans;    /* facts about a job that nobody knows: skipped */
     uint64_t missing;    /* lsns that never came */
     uint64_t commits;
+    uint64_t idem_rows; /* from format 2 on */
 };
+
+/* Where the number of rows of a table is. */
+static inline uint64_t *
+pl_db_rows(struct pl_db_counters *counters, unsigned table)
+{
+    return table < PL_DB_FIRST_TABLES ? &counters->rows[table] : &counters->idem_rows;
+}
 
 struct pl_db_config {
     uint64_t map_bytes;     /* at open; 0: 64 GiB. Address space, not disk */

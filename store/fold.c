@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "record/key.h"
 #include "store/fold_impl.h"
 
 /* Arena */
@@ -104,6 +105,7 @@ pl_fold_free(struct pl_fold *fold)
     for (unsigned i = 0; i < PL_DB_TABLES; i++)
         free(fold->ops[i].at);
     free(fold->changes);
+    free(fold->keys);
     free(fold->jobs);
     free(fold->index);
     free(fold);
@@ -123,7 +125,7 @@ pl_fold_begin(struct pl_fold *fold)
     pl_db_get_state(fold->db, &position, &fold->epoch, &counters);
     fold->last_lsn = position.lsn;
     fold->tally = (struct fold_tally){.records = 0};
-    fold->job_count = 0;
+    fold->job_count = fold->key_count = 0;
     fold->bytes = 0;
     arena_reset(&fold->arena);
     if (fold->index_size > 0)
@@ -221,17 +223,54 @@ prepare_finish(struct pl_fold *fold, struct fold_job *job)
     pl_row_split(job->finish.body, result.data, is_read, &job->res.finish);
 }
 
+/* The idempotency key of a SUBMIT. One that cannot be read is a job without. */
+static int
+take_key(struct pl_fold *fold, const struct pl_record_view *view)
+{
+    struct pl_job_spec spec;
+    struct pl_key_mark mark;
+    if (pl_job_spec_decode(view->body, &spec) != 0 ||
+        !pl_key_mark_unpack(spec.idempotency_key, &mark))
+        return 0;
+    if (fold->key_count == fold->key_room) {
+        size_t room = fold->key_room ? fold->key_room * 2 : 1024;
+        struct fold_op *keys = reallocarray(fold->keys, room, sizeof(*keys));
+        if (!keys)
+            return -ENOMEM;
+        fold->keys = keys;
+        fold->key_room = room;
+    }
+    struct pl_row_idem *row = fold_arena_take(&fold->arena, sizeof(*row));
+    if (!row)
+        return -ENOMEM;
+    *row = (struct pl_row_idem){.job = view->head.job,
+                                .print = mark.print,
+                                .until_s = mark.until_s,
+                                .flags = PL_KEY_DURABLE};
+    memcpy(row->hash, mark.hash, sizeof(row->hash));
+    fold->keys[fold->key_count++] =
+        (struct fold_op){.high = pl_row_idem_hour(mark.until_s),
+                         .low = view->head.lsn,
+                         .body = {.data = (const char *)row, .len = sizeof(*row)}};
+    return 0;
+}
+
 static int
 take_job_record(struct pl_fold *fold, const struct pl_record_view *view)
 {
-    struct fold_job *job;
+    struct fold_job *job = NULL;
     struct fold_logged logged = {.head = {.type = PL_RECORD_NONE}};
     bool has_body = view->head.type == PL_RECORD_SUBMIT || view->head.type == PL_RECORD_FINISH;
+    size_t key_count = fold->key_count;
     int r = has_body ? keep(fold, view, &logged) : 0;
+    if (r == 0 && view->head.type == PL_RECORD_SUBMIT && (view->head.flags & PL_RECORD_KEYED) != 0)
+        r = take_key(fold, view);
     if (r == 0)
         r = job_of(fold, &view->head.job, &job);
-    if (r < 0)
+    if (r < 0) {
+        fold->key_count = key_count;
         return r;
+    }
     fold->tally.unknown += pl_facts_apply(&job->facts, view) == PL_FACTS_UNREAD;
     if (view->head.type == PL_RECORD_SUBMIT) {
         job->submit = logged;

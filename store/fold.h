@@ -14,7 +14,8 @@
  * Beyond facts: retention of outcomes and dead letters by count, bytes and age, oldest first, a
  * bounded number a commit. ACK takes an outcome away; ACK with PL_RECORD_DEAD_LETTER its dead
  * letter; a new SUBMIT of the same id both. A FINISH with PL_RECORD_DEAD_LETTER whose SUBMIT is not
- * known makes no dead letter.
+ * known makes no dead letter. A SUBMIT with PL_RECORD_KEYED leaves its idempotency key in `idem`
+ * until the window is over, whatever becomes of the job.
  *
  * One thread; it is the only writer of the database. Bodies are copied: a record's bytes may go
  * when pl_fold_record() returns.
@@ -24,6 +25,9 @@
 
 #include "record/record.h"
 #include "store/db.h"
+
+/* Idempotency keys beyond it go, those whose windows end soonest first. */
+#define PL_FOLD_KEYS_MAX 16000000u
 
 #define PL_FOLD_RECORDS 4096u
 #define PL_FOLD_BYTES   (4u << 20)

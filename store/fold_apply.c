@@ -404,6 +404,8 @@ write_op(struct fold_txn *t, unsigned table, const struct fold_op *op)
         write_job(t, op, key);
     else if (table == PL_DB_ID)
         fold_put(t, table, key, &op->change->is, sizeof(op->change->is), nothing, 0);
+    else if (table == PL_DB_IDEM)
+        fold_put(t, table, key, op->body.data, op->body.len, nothing, 0);
     else if (table == PL_DB_MBOX)
         fold_put(t, table, key, &op->change->job->id, sizeof(struct pl_uuid), nothing, 0);
     else
@@ -444,7 +446,7 @@ count_rows(struct fold_txn *t)
     for (unsigned i = 1; i < PL_DB_TABLES && t->r == 0; i++) {
         MDB_stat stat;
         t->r = pl_db_error(t->db, mdb_stat(t->txn, t->db->dbi[i], &stat));
-        t->meta.counters.rows[i] = stat.ms_entries;
+        *pl_db_rows(&t->meta.counters, i) = stat.ms_entries;
     }
 }
 
@@ -491,6 +493,8 @@ fold_apply(struct pl_fold *fold, const struct pl_log_position *position, pl_wall
         load_jobs(&t);
     for (size_t i = 0; i < fold->job_count && t.r == 0; i++)
         plan(&t, &fold->changes[i]);
+    for (size_t i = 0; i < fold->key_count && t.r == 0; i++)
+        push(&t, PL_DB_IDEM, fold->keys[i]);
     if (t.r == 0)
         write_all(&t);
     count_window(&t);

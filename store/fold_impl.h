@@ -28,7 +28,7 @@ struct fold_op {
     uint64_t high; /* of the key, as a number; 8-byte keys: low is 0 */
     uint64_t low;
     struct fold_change *change;
-    struct pl_str body; /* blob: what to put; data NULL: delete so many bytes */
+    struct pl_str body; /* blob, idem: what to put; data NULL: delete so many bytes */
     bool is_delete;
 };
 
@@ -73,6 +73,10 @@ struct pl_fold {
     struct fold_change *changes; /* scratch of a commit, as many as jobs */
     size_t change_room;
     struct fold_ops ops[PL_DB_TABLES];
+    struct fold_op *keys; /* of the window: their rows, in the arena */
+    size_t key_count;
+    size_t key_room;
+    uint64_t oldest_hour; /* of idem; 0: no row, or not looked at yet */
     struct fold_tally tally;
     uint64_t last_lsn;
     uint64_t bytes;

@@ -170,6 +170,29 @@ retain_table(struct fold_txn *t, unsigned table, const struct pl_fold_limits *li
     return count;
 }
 
+/* Idempotency keys whose windows are over lie in front. */
+static void
+retain_keys(struct fold_txn *t, pl_wall now_ms)
+{
+    MDB_stat stat;
+    t->fold->oldest_hour = 0;
+    t->r = pl_db_error(t->db, mdb_stat(t->txn, t->db->dbi[PL_DB_IDEM], &stat));
+    for (uint64_t n = 0; t->r == 0; n++) {
+        MDB_val key, value;
+        int rc = mdb_cursor_get(t->cursor[PL_DB_IDEM], &key, &value, MDB_FIRST);
+        if (rc == MDB_NOTFOUND)
+            return;
+        t->r = pl_db_error(t->db, rc);
+        if (t->r != 0)
+            return;
+        t->fold->oldest_hour = pl_row_get_be64(key.mv_data);
+        bool is_over = (int64_t)t->fold->oldest_hour * 3600000 <= now_ms;
+        if (n == RETAIN_MAX || (!is_over && stat.ms_entries - n <= PL_FOLD_KEYS_MAX))
+            return;
+        t->r = pl_db_error(t->db, mdb_cursor_del(t->cursor[PL_DB_IDEM], 0));
+    }
+}
+
 void
 fold_retain(struct fold_txn *t, pl_wall now_ms)
 {
@@ -182,6 +205,8 @@ fold_retain(struct fold_txn *t, pl_wall now_ms)
         counters->dead_evicted +=
             retain_table(t, PL_DB_DEAD, &fold->config.dead, &counters->dead_bytes, now_ms,
                          &fold->oldest_dead_ms);
+    if (t->r == 0)
+        retain_keys(t, now_ms);
 }
 
 bool
@@ -194,5 +219,6 @@ pl_fold_retention_due(struct pl_fold *fold, pl_wall now_ms)
     return fold_is_over(&fold->config.results, counters.rows[PL_DB_RES], counters.res_bytes,
                         fold->oldest_res_ms ? fold->oldest_res_ms : now_ms, now_ms) ||
            fold_is_over(&fold->config.dead, counters.rows[PL_DB_DEAD], counters.dead_bytes,
-                        fold->oldest_dead_ms ? fold->oldest_dead_ms : now_ms, now_ms);
+                        fold->oldest_dead_ms ? fold->oldest_dead_ms : now_ms, now_ms) ||
+           (fold->oldest_hour != 0 && (int64_t)fold->oldest_hour * 3600000 <= now_ms);
 }

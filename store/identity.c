@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/crc32c.h"
+#include "base/siphash.h"
 #include "record/bytes.h"
 #include "util/cleanup.h"
 #include "util/entropy.h"
@@ -130,6 +131,18 @@ pl_identity_write(int dir_fd, struct pl_error *err, const struct pl_identity *id
     if (r < 0)
         pl_error_set_errno(err, r, "write STORE");
     return r;
+}
+
+void
+pl_identity_secret(const struct pl_identity *identity, uint8_t ret_secret[16])
+{
+    struct pl_siphash sip;
+    uint8_t seed[4];
+    pl_put_le32(seed, identity->seed);
+    pl_siphash_begin(&sip, identity->uuid);
+    pl_siphash_add_str(&sip, PL_STR("idempotency keys"));
+    pl_siphash_add(&sip, seed, sizeof(seed));
+    pl_siphash_end(&sip, ret_secret);
 }
 
 static bool

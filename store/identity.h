@@ -15,7 +15,7 @@
 #include "base/types.h"
 #include "util/error.h"
 
-#define PL_STORE_FORMAT 1u
+#define PL_STORE_FORMAT 2u /* 1: without the table of idempotency keys; taken over at open */
 
 struct pl_identity {
     uint8_t uuid[16];
@@ -59,6 +59,9 @@ int pl_identity_open(int dir_fd, pl_wall now_ms, struct pl_error *err,
 
 /* Writes @identity (by rename, synced) with `initialised` set. Return: 0 or negative errno. */
 int pl_identity_set_initialised(int dir_fd, struct pl_error *err, struct pl_identity *identity);
+
+/* 16 bytes that follow from uuid and seed, and that nobody knows who cannot read the store. */
+void pl_identity_secret(const struct pl_identity *identity, uint8_t ret_secret[16]);
 
 /* Writes STORE as it is given: for salvage. Return: 0 or negative errno. */
 int pl_identity_write(int dir_fd, struct pl_error *err, const struct pl_identity *identity);

@@ -160,6 +160,9 @@ open_all(struct pl_store *store)
     open_tables(store);
     open_log(store);
     check_folder(store, pl_folder_init(store, &err), &err);
+    uint8_t secret[16];
+    pl_identity_secret(&store->identity, secret);
+    pl_storelink_set_secret(&store->link, secret);
     pl_storelink_set_seed(&store->link, store->identity.seed);
     pl_storelink_set_durable_lsn(&store->link, pl_log_durable(store->log).lsn);
     if ((pl_storelink_control(&store->link) & PL_STORELINK_WANT_ALL) != 0) {

@@ -17,9 +17,11 @@ query_begin(struct pl_query *q)
     struct pl_row_meta meta;
     r = pl_db_read_meta(q->db, q->txn, &meta);
     for (unsigned i = 1; i < PL_DB_TABLES && r == 0; i++)
-        r = pl_db_error(q->db, q->cursor[i]
-                                   ? mdb_cursor_renew(q->txn, q->cursor[i])
-                                   : mdb_cursor_open(q->txn, q->db->dbi[i], &q->cursor[i]));
+        r = q->db->dbi[i] == 0
+                ? 0
+                : pl_db_error(q->db, q->cursor[i]
+                                         ? mdb_cursor_renew(q->txn, q->cursor[i])
+                                         : mdb_cursor_open(q->txn, q->db->dbi[i], &q->cursor[i]));
     if (r == 0) {
         q->lsn = meta.lsn;
         q->counters = meta.counters;

@@ -14,6 +14,7 @@
 #define PL_STORE_QUERY_H
 
 #include "record/facts.h"
+#include "record/key.h"
 #include "store/db.h"
 
 struct pl_query;
@@ -157,6 +158,22 @@ struct pl_query_scan {
  */
 int pl_query_live(struct pl_query *query, struct pl_query_scan *scan, pl_query_live_fn *fn,
                   void *user);
+
+struct pl_query_key {
+    struct pl_uuid job;
+    struct pl_key_mark mark;
+};
+
+struct pl_query_keys {
+    uint64_t hour, lsn; /* where to go on; zero: from the start */
+    size_t count;       /* out */
+    uint64_t damaged;   /* out: rows passed over, added up */
+    bool more;          /* out: call again */
+};
+
+/* Idempotency keys, the one whose window ends first in front. Return: 0 or an error. */
+int pl_query_keys(struct pl_query *query, struct pl_query_keys *scan, struct pl_query_key *keys,
+                  size_t max);
 
 /* Position, epoch and counters as of one committed state. */
 int pl_query_stats(struct pl_query *query, struct pl_log_position *ret_position,

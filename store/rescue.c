@@ -234,7 +234,7 @@ rescue_jobs(struct rescue *r, uint64_t *ret_since)
 }
 
 static uint64_t
-count_kept(const uint64_t rows[PL_DB_TABLES])
+count_kept(const uint64_t rows[PL_DB_FIRST_TABLES])
 {
     return rows[PL_DB_JOB] + rows[PL_DB_RES] + rows[PL_DB_DEAD];
 }
@@ -272,7 +272,8 @@ join_tables(struct rescue *r, bool has_jobs, uint64_t since, struct pl_error *er
         rc = read_state(r, r->db, err, &r->report.end, &epoch, &after);
     if (rc != 0)
         return rc;
-    memcpy(r->report.rows, after.rows, sizeof(after.rows));
+    for (unsigned i = 1; i < PL_DB_TABLES; i++)
+        r->report.rows[i] = *pl_db_rows(&after, i);
     uint64_t kept = count_kept(after.rows), known = count_kept(before.rows);
     r->report.from_log = kept > known ? kept - known : 0;
     return 0;

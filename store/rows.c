@@ -14,6 +14,7 @@ static const struct {
     [PL_DB_RES] = {8, 1, sizeof(struct pl_row_res)},
     [PL_DB_MBOX] = {16, 0, sizeof(struct pl_uuid)},
     [PL_DB_DEAD] = {8, 1, sizeof(struct pl_row_dead)},
+    [PL_DB_IDEM] = {16, 0, sizeof(struct pl_row_idem)},
 };
 
 size_t
@@ -50,6 +51,8 @@ pl_row_open(uint32_t seed, unsigned table, const void *key, size_t key_bytes, co
         pl_row_crc(seed, (uint8_t)table, key, key_bytes, content.data, content.len))
         return "CRC";
     size_t fixed = shape[table].fixed_bytes;
+    if (table == PL_DB_META && content.len == PL_ROW_META_FIRST_BYTES)
+        fixed = content.len;
     if (table == PL_DB_BLOB ? content.len == 0 || content.len > PL_ROW_BLOB_BYTES
                             : content.len < fixed)
         return "wrong length";

@@ -93,6 +93,23 @@ struct pl_row_id {
 };
 _Static_assert(sizeof(struct pl_row_id) == 32, "on disk");
 
+/* `idem`. The key is in the order of the ends of windows: what is over lies in front. */
+struct pl_row_idem {
+    struct pl_uuid job;
+    uint8_t hash[16];
+    uint64_t print;
+    uint32_t until_s; /* wall clock */
+    uint32_t flags;
+};
+_Static_assert(sizeof(struct pl_row_idem) == 48, "on disk");
+
+/* The hour whose end is behind the end of the window. */
+static inline uint64_t
+pl_row_idem_hour(uint32_t until_s)
+{
+    return ((uint64_t)until_s + 3599) / 3600;
+}
+
 /* `meta`, key "state". Begins with what is needed to refuse it by name. */
 struct pl_row_meta {
     uint8_t store_uuid[16];
@@ -108,6 +125,8 @@ struct pl_row_meta {
 };
 
 #define PL_ROW_META_KEY "state"
+/* Of format 1: without the last counter. */
+#define PL_ROW_META_FIRST_BYTES (sizeof(struct pl_row_meta) - sizeof(uint64_t))
 
 static inline void
 pl_row_put_be64(uint8_t *p, uint64_t v)

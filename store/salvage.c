@@ -81,7 +81,8 @@ remove_row(struct salvage *s, unsigned table, const struct survey_item *item)
 static bool
 is_copied(unsigned table)
 {
-    return table == PL_DB_JOB || table == PL_DB_BLOB || table == PL_DB_RES || table == PL_DB_DEAD;
+    return table == PL_DB_JOB || table == PL_DB_BLOB || table == PL_DB_RES || table == PL_DB_DEAD ||
+           table == PL_DB_IDEM;
 }
 
 static uint64_t
@@ -90,6 +91,8 @@ submit_lsn_of(unsigned table, struct pl_str key, struct pl_str content)
     struct pl_row_res res;
     if (table == PL_DB_JOB)
         return pl_row_get_be64(key.data);
+    if (table == PL_DB_IDEM)
+        return pl_row_get_be64(key.data + 8);
     memcpy(&res, content.data, sizeof(res)); /* a dead letter begins with one */
     return res.submit_lsn;
 }
@@ -363,7 +366,7 @@ count_up(struct salvage *s, struct pl_row_meta *meta)
     for (unsigned i = 1; i < PL_DB_TABLES && s->t.r == 0; i++) {
         MDB_stat stat;
         s->t.r = pl_db_error(s->to, mdb_stat(s->t.txn, s->to->dbi[i], &stat));
-        n->rows[i] = s->report->rows[i] = stat.ms_entries;
+        *pl_db_rows(n, i) = s->report->rows[i] = stat.ms_entries;
     }
 }
 
@@ -381,6 +384,7 @@ put_in_order(struct salvage *s)
     write_ids(s);
     write_mailbox(s);
     struct pl_row_meta meta = s->survey.has_meta ? s->survey.meta : s->to->meta;
+    meta.format = PL_STORE_FORMAT;
     s->report->has_position = s->survey.has_meta;
     struct pl_db_counters then = meta.counters;
     count_up(s, &meta);

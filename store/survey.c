@@ -54,6 +54,7 @@ fill(struct survey_item *item, unsigned table, struct pl_str content)
         fill_res(item, &dead.res);
         item->submit_bytes = dead.submit.body_bytes;
         break;
+    case PL_DB_IDEM: /* begins with its job */
     case PL_DB_MBOX:
         memcpy(&item->job, content.data, sizeof(item->job));
         break;
@@ -67,7 +68,8 @@ int
 survey_add(struct survey *s, unsigned table, const void *key, struct pl_str content)
 {
     if (table == PL_DB_META) {
-        memcpy(&s->meta, content.data, sizeof(s->meta));
+        s->meta = (struct pl_row_meta){.format = 0};
+        memcpy(&s->meta, content.data, content.len);
         s->has_meta = true;
         return 0;
     }

@@ -8,6 +8,7 @@
 #include "supervisor/dead.h"
 #include "supervisor/events.h"
 #include "supervisor/follow.h"
+#include "supervisor/keyed.h"
 #include "supervisor/stop.h"
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
@@ -135,8 +136,8 @@ persist(struct pl_supervisor *sup, const struct pl_action *action,
     struct pl_str parts[2] = {facts->submit, facts->payload};
     bool durable =
         facts->was_durable || sup->pools[job->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
-    uint64_t location = append(sup, PL_RECORD_SUBMIT, job->id, durable ? PL_RECORD_DURABLE : 0,
-                               facts->attempts, parts, 2);
+    unsigned flags = (durable ? PL_RECORD_DURABLE : 0) | (facts->keyed ? PL_RECORD_KEYED : 0);
+    uint64_t location = append(sup, PL_RECORD_SUBMIT, job->id, flags, facts->attempts, parts, 2);
     if (facts->again)
         pl_dead_letters_revived(sup->dead_letters, job->id);
     int rc = pl_core_set_body(&sup->core, action->job, location);
@@ -262,7 +263,11 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     int rc = pl_job_result_encode(result, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
     struct pl_str parts[2] = {{(const char *)encoded, len}, result->data};
-    bool durable = pl_job_is_durable(sup, submit);
+    struct pl_record_view job_record = {.bytes = 0};
+    bool is_read = pl_memlog_read(sup->log, submit, false, &job_record) == PL_MEMLOG_OK;
+    bool durable = is_read && (job_record.head.flags & PL_RECORD_DURABLE) != 0;
+    if (is_read && (job_record.head.flags & PL_RECORD_KEYED) != 0)
+        pl_keyed_ends(sup, &job_record);
     bool dead = pl_dead_wants(sup, submit, result);
     unsigned flags = (durable ? PL_RECORD_DURABLE : 0) | (dead ? PL_RECORD_DEAD_LETTER : 0);
     uint64_t location = append(sup, PL_RECORD_FINISH, job, flags, result->attempts, parts, 2);

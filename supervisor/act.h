@@ -15,6 +15,7 @@ struct pl_step_facts {
     struct pl_ref job;
     struct pl_str submit;  /* SUBMIT: the encoded record without its payload … */
     struct pl_str payload; /* … and the payload */
+    bool keyed;            /* … which has the mark of an idempotency key */
     struct pl_str error;   /* why an attempt did not succeed, for people */
     struct pl_str content_type;
     struct pl_str log_tail;

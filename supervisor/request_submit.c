@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "supervisor/act.h"
+#include "supervisor/keyed.h"
 #include "supervisor/request.h"
 #include "supervisor/wait.h"
 #include "util/entropy.h"
@@ -25,14 +26,16 @@ struct submit {
 static struct pl_job_spec record;
 static uint8_t scratch[PL_JOB_FIXED_MAX];
 
+/* Of a submit with an idempotency key. */
+static struct pl_key used_key;
+static uint8_t key_mark[PL_KEY_RECORD_BYTES];
+
 /* What the profile names and this build does not do yet: refused, never silently ignored. */
 static bool
 check_features(const struct pl_req_job_submit *req, struct pl_rpc_error *error)
 {
     const char *what = NULL;
-    if (req->idempotency_key.len > 0)
-        what = "idempotency_key";
-    else if (req->concurrency_key.len > 0 || req->max_per_key > 0)
+    if (req->concurrency_key.len > 0 || req->max_per_key > 0)
         what = "concurrency_key";
     else if (req->after.data != NULL)
         what = "after";
@@ -181,6 +184,13 @@ check_payload(const struct submit *submit, struct pl_rpc_error *error)
     return false;
 }
 
+/* What is only tried uses no key up. */
+static bool
+is_keyed(const struct pl_req_job_submit *req)
+{
+    return req->idempotency_key.len > 0 && !req->dry_run;
+}
+
 /* ---- the log record ---- */
 
 static bool
@@ -236,6 +246,8 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_st
     record.traceparent = req->traceparent;
     record.tracestate = req->tracestate;
     record.content_type = req->content_type;
+    if (is_keyed(req))
+        record.idempotency_key = (struct pl_str){(const char *)key_mark, PL_KEY_MARK_BYTES};
     record.client = submit->number.client;
     record.client_seq = submit->number.seq;
     record.timeout_ns = submit->spec.timeout;
@@ -398,6 +410,27 @@ find_repeat(struct pl_supervisor *sup, struct submit *submit, struct pl_rpc_erro
     return outcome;
 }
 
+/* The submit's idempotency key. Return: enum pl_keyed_outcome; KNOWN with the spec's id, REFUSED
+ * with *error. */
+static int
+find_key(struct pl_supervisor *sup, struct pl_session *session, struct submit *submit,
+         struct pl_rpc_error *error)
+{
+    struct pl_keyed whose = {
+        .pool = submit->pool->config, .tenant = submit->spec.tenant, .uid = submit->spec.uid};
+    int outcome = pl_keyed_find(sup, submit->req, &whose, &used_key, error);
+    if (outcome == PL_KEYED_NEW)
+        pl_key_mark_pack(key_mark, &used_key.mark);
+    if (outcome != PL_KEYED_KNOWN)
+        return outcome;
+    submit->spec.id = used_key.job;
+    pl_repeat_note(sup->repeats, &submit->number, submit->digest, &submit->spec.id);
+    /* The first answer waits for the disk, and so does this one. */
+    if ((used_key.mark.flags & PL_KEY_DURABLE) != 0)
+        pl_gate_close(sup, session, sup->store.appended);
+    return outcome;
+}
+
 /* @run: the request that the outcome answers, or NULL: the ticket does.
  * Return: true and *ret_ticket, or false and *error. */
 static bool
@@ -410,21 +443,25 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     if (repeat != PL_REPEAT_NEW)
         return repeat == PL_REPEAT_KNOWN &&
                answer_repeat(sup, session, &submit.spec.id, run, ret_ticket, error);
+    submit.pool = pl_request_pool(sup, req->pool, error);
+    if (submit.pool == NULL || !check_features(req, error) || !fill_tenant(&submit, error))
+        return false;
+    if (is_keyed(req) && (repeat = find_key(sup, session, &submit, error)) != PL_KEYED_NEW)
+        return repeat == PL_KEYED_KNOWN &&
+               answer_repeat(sup, session, &submit.spec.id, run, ret_ticket, error);
     if (sup->phase != PL_SUP_SERVING) {
         pl_rpc_error_set(error, PL_E_DRAINING, "the instance is stopping: no new work is accepted");
         return false;
     }
-    submit.pool = pl_request_pool(sup, req->pool, error);
-    if (submit.pool == NULL || !check_features(req, error) || !find_lane(sup, &submit, error) ||
-        !check_payload(&submit, error) || !fill_cost(sup, &submit, error) ||
-        !fill_times(sup, &submit, error) || !fill_tenant(&submit, error))
+    if (!find_lane(sup, &submit, error) || !check_payload(&submit, error) ||
+        !fill_cost(sup, &submit, error) || !fill_times(sup, &submit, error))
         return false;
     fill_flags(&submit);
     submit.spec.pool = submit.pool->index;
     submit.spec.type = req->type;
     submit.spec.id = pl_entropy_uuid();
     pl_core_job_expect(&sup->core, &submit.spec.id);
-    struct pl_step_facts facts = {.payload = req->payload};
+    struct pl_step_facts facts = {.payload = req->payload, .keyed = is_keyed(req)};
     if (!fill_record(sup, &submit, &facts.submit, error))
         return false;
     bool durable = submit.pool->config->queue.type == PL_CONFIG_QUEUE_LMDB;
@@ -441,6 +478,8 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     }
     if (!req->dry_run)
         pl_repeat_note(sup->repeats, &submit.number, submit.digest, &submit.spec.id);
+    if (is_keyed(req))
+        pl_keyed_note(sup, &used_key, &submit.spec.id);
     if (req->cancel_on_disconnect && !req->dry_run)
         own(sup, session, &submit.spec.id);
     pl_rep_ticket_init(ret_ticket);

@@ -11,6 +11,7 @@
 #include "supervisor/act.h"
 #include "supervisor/adopt.h"
 #include "supervisor/dead.h"
+#include "supervisor/keyed.h"
 #include "supervisor/orphans.h"
 #include "util/entropy.h"
 #include "util/log.h"
@@ -73,6 +74,8 @@ keep(void *user, uint64_t location, const struct pl_record_view *record)
         return pl_outcome_store_owns(sup->outcomes, &record->head.job, location);
     if (record->head.type == PL_RECORD_ACK)
         return false;
+    if (record->head.type == PL_RECORD_KEY)
+        return pl_keyed_keeps(sup, record);
     const struct pl_stranded *stranded = find_stranded(sup, &record->head.job);
     if (stranded != NULL)
         return record->head.type != PL_RECORD_SUBMIT || stranded->location == location;
@@ -236,6 +239,7 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
     uint64_t digest =
         (head.flags & PL_RECORD_STUB) != 0 ? 0 : pl_repeat_digest(spec.type, spec.payload);
     pl_repeat_note(sup->repeats, &numbered, digest, &job->id);
+    pl_keyed_restore(sup, &head, &spec);
     bool configured = fill_restore(sup, job, &spec, &restore);
     enum pl_adopt_place place = PL_ADOPT_NOWHERE;
     struct pl_recovered_job begun;
@@ -372,6 +376,8 @@ recover_chunks(struct pl_supervisor *sup)
     if (rc != PL_RECOVER_OK)
         return rc < 0 ? rc : -EINVAL;
     rc = pl_memlog_resume(sup->log, &recovery);
+    for (size_t i = 0; rc == 0 && i < recovery.key_count; i++)
+        pl_keyed_restore_at(sup, recovery.keys[i]);
     if (rc == 0)
         rc = restore_all(sup, &recovery);
     pl_recovery_deinit(&recovery);
@@ -404,6 +410,7 @@ fill_log_config(struct pl_supervisor *sup, struct pl_memlog_config *config)
                                                  .keep = keep,
                                                  .stub = stub,
                                                  .moved = moved}};
+    pl_entropy_fill(config->secret, sizeof(config->secret));
     memcpy(config->boot_id, sup->boot_id, sizeof(config->boot_id));
     /* Chunks reach this instance only through its own guard: its name is identity enough. */
     memcpy(config->instance_id, sup->instance,
@@ -428,6 +435,8 @@ open_outcomes(struct pl_supervisor *sup)
                                                     .bytes_max = PL_OUTCOMES_BYTES_DEFAULT,
                                                     .age_ms_max = PL_OUTCOMES_AGE_MS_DEFAULT};
     int rc = pl_repeats_new(&sup->repeats);
+    if (rc == 0)
+        rc = pl_keyed_open(sup);
     if (rc == 0)
         rc = pl_outcome_store_new(sup->log, &others, finish_stays, sup, &sup->outcomes);
     if (rc < 0)

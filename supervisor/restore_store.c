@@ -13,6 +13,7 @@
 #include "record/stub.h"
 #include "supervisor/act.h"
 #include "supervisor/dead.h"
+#include "supervisor/keyed.h"
 #include "supervisor/link.h"
 #include "supervisor/restore.h"
 #include "util/clock.h"
@@ -24,7 +25,7 @@
 #define LOOK_AGAIN   (200 * PL_NS_PER_MS)
 
 struct taken {
-    uint64_t jobs, outcomes, dead_letters;
+    uint64_t jobs, outcomes, dead_letters, keys;
 };
 
 /* Waits for the store or the guard to say something. Return: 0 or negative errno. */
@@ -124,22 +125,23 @@ append_submit(struct pl_supervisor *sup, const struct pl_record_view *view,
     static uint8_t fixed[PL_JOB_FIXED_MAX];
     static struct pl_job_spec now;
     bool is_short = spec->payload.len < PL_STUB_PAYLOAD_MIN;
+    struct pl_record head = view->head;
+    head.boot_ns = sup->now_boot - (sup->now_wall - head.wall_ms) * PL_NS_PER_MS;
     if (spec->deadline_boot_ns == 0 && spec->run_at_boot_ns == 0)
-        return is_short
-                   ? pl_memlog_append_restored(sup->log, &view->head, &view->body, 1, ret_location)
-                   : append_stub(sup, &view->head, spec, ret_location);
+        return is_short ? pl_memlog_append_restored(sup->log, &head, &view->body, 1, ret_location)
+                        : append_stub(sup, &head, spec, ret_location);
     now = *spec;
     if (spec->deadline_boot_ns != 0)
         now.deadline_boot_ns = boot_of_wall(sup, spec->deadline_wall_ms);
     if (spec->run_at_boot_ns != 0)
         now.run_at_boot_ns = boot_of_wall(sup, spec->run_at_wall_ms);
     if (!is_short)
-        return append_stub(sup, &view->head, &now, ret_location);
+        return append_stub(sup, &head, &now, ret_location);
     size_t len;
     if (pl_job_spec_encode(&now, fixed, sizeof(fixed), &len) != 0)
         return -EINVAL;
     struct pl_str parts[2] = {{(const char *)fixed, len}, spec->payload};
-    return pl_memlog_append_restored(sup->log, &view->head, parts, 2, ret_location);
+    return pl_memlog_append_restored(sup->log, &head, parts, 2, ret_location);
 }
 
 static void
@@ -276,6 +278,10 @@ take_answer(struct pl_supervisor *sup, const struct pl_ring_record *record, stru
         at += sizeof(job);
         max -= sizeof(job);
     }
+    if (record->meta.kind == PL_STORELINK_KEYS) {
+        taken->keys += max / sizeof(struct pl_storelink_key);
+        return pl_keyed_take(sup, at, max);
+    }
     struct pl_record_view view;
     if (pl_record_open(at, max, sup->store.seed, &view) != 0)
         return -EPROTO;
@@ -323,6 +329,7 @@ pl_restore_store_take(struct pl_supervisor *sup)
             break;
     }
     pl_log(PL_LOG_INFO, "jobs came back from the store", PL_F_UINT("jobs", taken.jobs),
-           PL_F_UINT("outcomes", taken.outcomes), PL_F_UINT("dead_letters", taken.dead_letters));
+           PL_F_UINT("outcomes", taken.outcomes), PL_F_UINT("dead_letters", taken.dead_letters),
+           PL_F_UINT("keys", taken.keys));
     return 0;
 }

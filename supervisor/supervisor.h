@@ -71,6 +71,7 @@ struct pl_drain {
     pl_time deadline; /* monotonic; 0: none */
 };
 
+struct pl_keys;    /* keys.h */
 struct pl_worker;  /* worker.h */
 struct pl_welcome; /* link.h */
 
@@ -137,6 +138,7 @@ struct pl_supervisor {
     bool log_damage_told;
     struct pl_outcome_store *outcomes;
     struct pl_repeats *repeats;
+    struct pl_keys *keys; /* keyed.h */
     struct pl_dead_letters *dead_letters;
     uint64_t dead_in_pool[PL_SUP_POOLS_MAX]; /* this epoch's, by the core's index */
     uint64_t dead_in_lane[PL_SUP_LANES_MAX];

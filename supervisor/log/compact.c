@@ -66,6 +66,7 @@ is_wanted(const struct pl_memlog *log, uint64_t location, const struct pl_record
         if ((view->head.flags & PL_RECORD_DEAD_LETTER) != 0)
             return false;
         break;
+    case PL_RECORD_KEY:
     case PL_RECORD_SUBMIT:
     case PL_RECORD_START:
     case PL_RECORD_FINISH:

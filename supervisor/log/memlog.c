@@ -65,6 +65,7 @@ chunk_format(const struct pl_memlog *log, struct pl_memlog_chunk *chunk)
     head->number = chunk->number;
     head->epoch = chunk->epoch;
     head->first_lsn = log->stats.next_lsn;
+    memcpy(head->secret, log->config.secret, 16);
     head->oldest = log->count ? log->chunks[0].number : chunk->number;
     PL_SHM_STORE("memlog_first", &head->published, PL_MEMLOG_HEAD_BYTES, memory_order_relaxed);
     /* release: the header is whole before it says so; pairs with recovery's acquire of magic */
@@ -271,6 +272,12 @@ pl_memlog_id(const struct pl_memlog *log)
     return log->config.seed;
 }
 
+const uint8_t *
+pl_memlog_secret(const struct pl_memlog *log)
+{
+    return log->config.secret;
+}
+
 uint64_t
 pl_memlog_last_lsn(const struct pl_memlog *log)
 {
@@ -433,6 +440,10 @@ attach_all(struct pl_memlog *log, const int *fds, size_t fd_count)
         return PL_MEMLOG_E_DAMAGED;
     qsort(log->chunks, log->count, sizeof(log->chunks[0]), chunk_compare);
     log->config.seed = pl_memlog_head_of(&log->chunks[0])->seed;
+    static const uint8_t none[16];
+    const uint8_t *secret = pl_memlog_head_of(pl_memlog_newest(log))->secret;
+    if (memcmp(secret, none, sizeof(none)) != 0)
+        memcpy(log->config.secret, secret, sizeof(log->config.secret));
     for (size_t i = 0; i < log->count; i++) {
         log->stats.used_bytes += log->chunks[i].used;
         if (pl_memlog_head_of(&log->chunks[i])->seed != log->config.seed)

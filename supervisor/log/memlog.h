@@ -52,8 +52,9 @@ struct pl_memlog_chunk_head {
     uint32_t epoch;                          /* that began it */
     uint64_t first_lsn;                      /* of the first record in it that is no copy */
     _Alignas(64) _Atomic uint64_t published; /* bytes from the start of the chunk that are whole */
-    uint32_t oldest; /* number of the oldest chunk still wanted when this one began */
-    uint32_t unused[13];
+    uint32_t oldest;    /* number of the oldest chunk still wanted when this one began */
+    uint8_t secret[16]; /* of the whole log, random: no client can guess it; zero: an older build */
+    uint32_t unused[9];
 };
 _Static_assert(sizeof(struct pl_memlog_chunk_head) == 128, "shared layout");
 _Static_assert(offsetof(struct pl_memlog_chunk_head, published) == 64, "shared layout");
@@ -81,7 +82,8 @@ struct pl_memlog_host {
      * the outcome would come back with it. START, RETRY, CANCEL, HOLD, RELEASE: while the job
      * lives; one that tells nothing new may be left out (START or RETRY of an earlier attempt, if
      * START notes tell the crashes so far, HOLD of a job not held), in doubt true: it is only
-     * space. CHUNK_DROP, EPOCH and ACK of a dead letter are never asked about, POOL is kept.
+     * space. KEY: while the window of its key is open. CHUNK_DROP, EPOCH and ACK of a dead letter
+     * are never asked about, POOL is kept.
      */
     bool (*keep)(void *user, uint64_t location, const struct pl_record_view *view);
     /* Compaction: the body of the stub that is to stand for a durable SUBMIT, good until the next
@@ -96,6 +98,7 @@ struct pl_memlog_config {
     uint8_t instance_id[16];
     uint8_t boot_id[16];
     uint32_t seed;        /* random, for a fresh log; 0 is allowed in tests */
+    uint8_t secret[16];   /* the same */
     uint32_t epoch;       /* of this incarnation, above all earlier ones */
     uint64_t chunk_bytes; /* 0: default; rounded up to pages */
     uint64_t max_bytes;   /* live bytes above which SUBMIT is refused; 0: no limit */
@@ -177,6 +180,9 @@ bool pl_memlog_takes(const struct pl_memlog *log, uint64_t body_len);
 
 /* Tells this log's numbers from those of the log of an earlier start; the same after a resume. */
 uint32_t pl_memlog_id(const struct pl_memlog *log);
+
+/* 16 random bytes that live and go with the log. */
+const uint8_t *pl_memlog_secret(const struct pl_memlog *log);
 
 /* Of the record appended last. */
 uint64_t pl_memlog_last_lsn(const struct pl_memlog *log);

@@ -41,6 +41,9 @@ struct state {
     size_t capacity;
     uint32_t *index;   /* open addressing: 0 is free, else number in facts + 1 */
     size_t index_size; /* power of two */
+    uint64_t *keys;
+    size_t key_count;
+    size_t key_capacity;
     struct pl_recover_report report;
 };
 
@@ -128,6 +131,21 @@ apply(struct state *s, const struct pl_record_view *view, uint64_t location)
     if (view->head.type == PL_RECORD_START)
         note_location(outcome == PL_FACTS_UNREAD ? PL_FACTS_NEW : outcome, location,
                       &f->start_location);
+    return 0;
+}
+
+static int
+take_key(struct state *s, uint64_t location)
+{
+    if (s->key_count == s->key_capacity) {
+        size_t capacity = s->key_capacity ? s->key_capacity * 2 : 256;
+        uint64_t *grown = reallocarray(s->keys, capacity, sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        s->keys = grown;
+        s->key_capacity = capacity;
+    }
+    s->keys[s->key_count++] = location;
     return 0;
 }
 
@@ -237,6 +255,10 @@ scan_chunk(struct state *s, struct image *chunk)
                 s->report.oldest_chunk = number + 1;
         } else if (concerns_job(view.head.type)) {
             r = apply(s, &view, (uint64_t)chunk->number << 32 | offset);
+            if (r < 0)
+                return r;
+        } else if (view.head.type == PL_RECORD_KEY) {
+            r = take_key(s, (uint64_t)chunk->number << 32 | offset);
             if (r < 0)
                 return r;
         }
@@ -444,9 +466,12 @@ pl_recover(const struct pl_recover_image *images, size_t count, struct pl_recove
         struct pl_recovery answer = {.jobs = NULL};
         conclude(&s, chunks, usable, &answer);
         answer.report = s.report;
+        answer.keys = s.keys;
+        answer.key_count = s.key_count;
         *ret = answer;
     } else {
         free(s.facts);
+        free(s.keys);
     }
     free(chunks);
     return r;
@@ -466,6 +491,9 @@ pl_recovery_deinit(struct pl_recovery *recovery)
     if (!recovery)
         return;
     free(recovery->jobs);
+    free(recovery->keys);
     recovery->jobs = NULL;
+    recovery->keys = NULL;
+    recovery->key_count = 0;
     recovery->count = recovery->live_count = recovery->ended_count = 0;
 }

@@ -83,12 +83,14 @@ struct pl_recover_report {
     uint32_t seed; /* of the log */
 };
 
-/* Owns @jobs (heap). */
+/* Owns @jobs and @keys (heap). */
 struct pl_recovery {
     struct pl_recovered_job *jobs; /* live ones and ended ones, by submit_lsn, then id */
     size_t count;
     size_t live_count;
     size_t ended_count;
+    uint64_t *keys; /* locations of KEY records, in any order; copies come again */
+    size_t key_count;
     struct pl_recover_report report;
 };
 

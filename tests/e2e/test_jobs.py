@@ -91,9 +91,12 @@ class Jobs(lib.Test):
         self.assertTrue(table[0].startswith('ID '))
 
     def test_what_is_not_built_is_refused_by_name(self):
-        result = self.instance.plctl('submit', 'echo', '-p', 'quick', '--idempotency-key', 'k',
+        result = self.instance.plctl('submit', 'echo', '-p', 'quick', '--concurrency-key', 'k',
                                      code=2)
-        self.assertIn('idempotency_key', result.err)
+        self.assertIn('concurrency_key', result.err)
+        result = self.instance.plctl('submit', 'echo', '-p', 'quick', '--after',
+                                     self.instance.submit('echo', '-p', 'quick'), code=2)
+        self.assertIn('after', result.err)
 
 
 if __name__ == '__main__':

@@ -412,6 +412,54 @@ START_TEST(rate_of_a_million_appends)
 }
 END_TEST
 
+static bool
+keep_even(void *user, uint64_t location, const struct pl_record_view *view)
+{
+    (void)user, (void)location;
+    return view->head.type == PL_RECORD_KEY && view->body.data[0] % 2 == 0;
+}
+
+/* Idempotency keys are kept as the host says, and are found again; the secret goes with the log. */
+START_TEST(keys_outlive_compaction_and_recovery)
+{
+    struct pl_memlog_config config = plain;
+    config.host.keep = keep_even;
+    memset(config.secret, 0x5a, sizeof(config.secret));
+    struct pl_memlog *log = open_plain(&config);
+    for (unsigned i = 0; i < 200; i++) {
+        char body[33] = {0};
+        memset(body, (char)('0' + i % 2), 32);
+        add(log, PL_RECORD_KEY, i, body);
+    }
+    pl_memlog_compact_force(log);
+    while (pl_memlog_compact(log, 1000) == PL_MEMLOG_E_MORE) {
+    }
+    struct pl_recover_image images[64];
+    size_t count = pl_memlog_images(log, images, 64);
+    struct pl_recovery recovery;
+    ck_assert_int_eq(pl_recover(images, count, &recovery), 0);
+    ck_assert(pl_recover_is_clean(&recovery.report)); /* a key is no orphan of a job */
+    ck_assert_uint_eq(recovery.count, 0);
+    ck_assert_uint_eq(recovery.key_count, 100);
+    bool seen[200] = {false};
+    for (size_t i = 0; i < recovery.key_count; i++) {
+        struct pl_record_view view;
+        ck_assert_int_eq(pl_memlog_read(log, recovery.keys[i], true, &view), 0);
+        ck_assert_int_eq(view.head.type, PL_RECORD_KEY);
+        ck_assert_int_eq(view.head.boot_ns, 6); /* as it was born */
+        for (unsigned k = 0; k < 200; k++) {
+            struct pl_uuid id = model_id(k);
+            seen[k] |= pl_uuid_equal(&id, &view.head.job);
+        }
+    }
+    for (unsigned k = 0; k < 200; k++)
+        ck_assert_int_eq(seen[k], k % 2 == 0);
+    pl_recovery_deinit(&recovery);
+    ck_assert_mem_eq(pl_memlog_secret(log), config.secret, 16);
+    pl_memlog_free(log);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -419,6 +467,7 @@ main(void)
     TCase *tcase = tcase_create("memlog");
     tcase_set_timeout(tcase, 120);
     tcase_add_test(tcase, reads_back_what_was_appended);
+    tcase_add_test(tcase, keys_outlive_compaction_and_recovery);
     tcase_add_test(tcase, a_wrong_location_is_an_outcome);
     tcase_add_test(tcase, a_record_over_a_chunk_gets_its_own);
     tcase_add_test(tcase, full_refuses_submits_and_nothing_else);

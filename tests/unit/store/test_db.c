@@ -679,6 +679,140 @@ START_TEST(a_file_may_end_before_its_last_free_page)
 }
 END_TEST
 
+/* ---- idempotency keys ---- */
+
+static void
+submit_keyed(unsigned job, unsigned key, uint32_t until_s)
+{
+    static char body[PL_JOB_FIXED_MAX];
+    uint8_t bytes[PL_KEY_RECORD_BYTES];
+    struct pl_key_mark mark = {.hash = {(uint8_t)key}, .print = key * 3, .until_s = until_s};
+    struct pl_job_spec spec;
+    size_t len;
+    pl_key_mark_pack(bytes, &mark);
+    pl_job_spec_init(&spec);
+    spec.pool = PL_STR("p");
+    spec.idempotency_key = (struct pl_str){(char *)bytes, PL_KEY_MARK_BYTES};
+    ck_assert_int_eq(pl_job_spec_encode(&spec, body, sizeof(body), &len), 0);
+    put_body(PL_RECORD_SUBMIT, job, PL_RECORD_KEYED | PL_RECORD_DURABLE, body, len);
+}
+
+static size_t
+read_keys(struct pl_query_key *keys, size_t max, size_t page)
+{
+    struct pl_query_keys scan = {.more = true};
+    size_t count = 0;
+    while (scan.more) {
+        ck_assert_int_eq(pl_query_keys(query, &scan, keys + count, page), 0);
+        count += scan.count;
+        ck_assert_uint_le(count + page, max + page);
+    }
+    ck_assert_uint_eq(scan.damaged, 0);
+    return count;
+}
+
+START_TEST(a_key_outlives_its_job_until_the_window_ends)
+{
+    struct pl_query_key keys[200];
+    now_ms = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        submit_keyed(i, i, i % 2 == 0 ? 3 * 3600 : 7200 + i);
+        put(PL_RECORD_ACK, i); /* whatever becomes of the job */
+        if (i % 30 == 0)
+            commit();
+    }
+    submit(100, 10); /* without */
+    commit();
+    ck_assert_uint_eq(*pl_db_rows(&db->meta.counters, PL_DB_IDEM), 100);
+    for (size_t page = 1; page < 100; page += 37) {
+        ck_assert_uint_eq(read_keys(keys, 100, page), 100);
+        for (unsigned i = 0; i < 100; i++) {
+            ck_assert_uint_eq(keys[i].mark.print, keys[i].mark.hash[0] * 3);
+            ck_assert_uint_eq(keys[i].job.b[15], keys[i].mark.hash[0]);
+            ck_assert_uint_eq(keys[i].mark.flags, PL_KEY_DURABLE);
+        }
+    }
+    close_all();
+    open_all();
+    ck_assert_uint_eq(read_keys(keys, 100, 50), 100);
+    require_sound();
+    now_ms = 3 * 3600 * 1000 - 1; /* hours that are over go whole */
+    submit(101, 10);
+    commit();
+    ck_assert_uint_eq(read_keys(keys, 100, 50), 100);
+    ck_assert(!pl_fold_retention_due(fold, now_ms));
+    now_ms++;
+    ck_assert(pl_fold_retention_due(fold, now_ms));
+    commit();
+    ck_assert_uint_eq(read_keys(keys, 100, 50), 0);
+    ck_assert_uint_eq(*pl_db_rows(&db->meta.counters, PL_DB_IDEM), 0);
+    require_sound();
+}
+END_TEST
+
+START_TEST(keys_are_saved_and_checked)
+{
+    struct pl_query_key keys[20];
+    struct pl_salvage_report saved;
+    struct pl_error err = {.text = ""};
+    char to[96];
+    for (unsigned i = 0; i < 10; i++)
+        submit_keyed(i, i, 100000);
+    commit();
+    close_all();
+    snprintf(to, sizeof(to), "%s/saved", folder);
+    ck_assert_msg(pl_salvage(path, &identity, to, &err, &saved) == 0, "%s", err.text);
+    ck_assert_uint_eq(saved.rows[PL_DB_IDEM], 10);
+    snprintf(path, sizeof(path), "%s/saved", folder);
+    open_all();
+    ck_assert_uint_eq(read_keys(keys, 20, 20), 10);
+    require_sound();
+}
+END_TEST
+
+/* A database as the first format had it: no table of keys, a shorter state. */
+START_TEST(the_first_format_is_taken_over)
+{
+    MDB_txn *txn;
+    struct pl_row_meta meta = db->meta;
+    struct pl_query_key keys[4];
+    submit(1, 10);
+    commit();
+    meta = db->meta;
+    meta.format = 1;
+    ck_assert_int_eq(pl_db_write_begin(db, &txn), 0);
+    ck_assert_int_eq(mdb_drop(txn, db->dbi[PL_DB_IDEM], 1), 0);
+    meta.txn = mdb_txn_id(txn);
+    uint8_t value[PL_ROW_CRC_BYTES + PL_ROW_META_FIRST_BYTES];
+    memcpy(value + PL_ROW_CRC_BYTES, &meta, PL_ROW_META_FIRST_BYTES);
+    MDB_val key = {.mv_size = 5, .mv_data = (void *)PL_ROW_META_KEY};
+    MDB_val row = {.mv_size = sizeof(value), .mv_data = value};
+    uint32_t crc = pl_row_crc(identity.seed, PL_DB_META, key.mv_data, key.mv_size,
+                              value + PL_ROW_CRC_BYTES, PL_ROW_META_FIRST_BYTES);
+    memcpy(value, &crc, sizeof(crc));
+    ck_assert_int_eq(mdb_put(txn, db->dbi[PL_DB_META], &key, &row, 0), 0);
+    ck_assert_int_eq(mdb_txn_commit(txn), 0);
+    close_all();
+    config.read_only = true; /* looked at, it stays as it is */
+    open_all();
+    ck_assert_uint_eq(db->meta.format, 1);
+    ck_assert_uint_eq(read_keys(keys, 4, 4), 0);
+    close_all();
+    config.read_only = false;
+    for (unsigned again = 0; again < 2; again++) {
+        open_all();
+        ck_assert_uint_eq(db->meta.format, PL_STORE_FORMAT);
+        ck_assert_uint_eq(counters().rows[PL_DB_JOB], 1 + again);
+        require_sound();
+        submit_keyed(2 + again, 2 + again, 100000);
+        commit();
+        ck_assert_uint_eq(read_keys(keys, 4, 4), 1 + again);
+        close_all();
+    }
+    open_all();
+}
+END_TEST
+
 int
 main(void)
 {
@@ -703,6 +837,9 @@ main(void)
     tcase_add_test(tcase, retention_goes_on);
     tcase_add_test(tcase, readers_go_on_while_the_map_grows);
     tcase_add_test(tcase, a_file_may_end_before_its_last_free_page);
+    tcase_add_test(tcase, a_key_outlives_its_job_until_the_window_ends);
+    tcase_add_test(tcase, keys_are_saved_and_checked);
+    tcase_add_test(tcase, the_first_format_is_taken_over);
     suite_add_tcase(suite, tcase);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
