@@ -40,7 +40,10 @@ wait_for_word(struct pl_supervisor *sup)
         (void)poll(fds, 2, (int)(LOOK_AGAIN / PL_NS_PER_MS));
     pl_bell_awake(pl_storelink_own_bell(&store->link));
     (void)pl_bell_clear(store->fd[PL_STORE_FD_BELL_S]);
+    /* All three, or what is due later would move by the time that the answer takes. */
     sup->now = pl_clock_mono();
+    sup->now_boot = pl_clock_boot();
+    sup->now_wall = pl_clock_wall();
     pl_link_ready(sup);
     if (sup->phase != PL_SUP_STARTING)
         return -ECANCELED; /* told to stop, or the guard is gone */
