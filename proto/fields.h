@@ -483,6 +483,32 @@
     F(T, flag, changed, A, 0, "") \
     F(T, list, notes,   O, 0, "texts: what changed, what needs a restart")
 
+/* part: supervisor (answered when it begins to hand over; instance.versions of the one that serves
+ * then tells how it went), store, guard (answered when it is done). Programs are paths. */
+#define PL_FIELDS_req_instance_upgrade(F, T) \
+    F(T, text, part,       R, 0, "supervisor, store, guard") \
+    F(T, text, program,    O, 0, "path of the new program; else where such programs are") \
+    F(T, text, libexec,    O, 0, "folder in which programs are looked for from then on") \
+    F(T, i64,  timeout_ms, O, -1, "to be healthy in, else the old one comes back; -1: 10000")
+
+#define PL_FIELDS_rep_instance_versions(F, T) \
+    F(T, text, version,    R, 0, "of the supervisor") \
+    F(T, text, guard_version, A, 0, "") \
+    F(T, text, formats,    A, 0, "layouts in shared memory and their versions: name=version …") \
+    F(T, u64,  epoch,      A, 0, "") \
+    F(T, u32,  pid,        A, 0, "of the supervisor") \
+    F(T, u32,  guard_pid,  A, 0, "") \
+    F(T, u32,  store_pid,  A, 0, "0: none") \
+    F(T, text, config,     A, 0, "path of the file") \
+    F(T, text, supervisor_program, O, 0, "paths of what would be started now") \
+    F(T, text, guard_program,  O, 0, "") \
+    F(T, text, store_program,  O, 0, "") \
+    F(T, text, worker_program, O, 0, "") \
+    F(T, u32,  upgrade,    A, 0, "counts the upgrades that this guard was asked for") \
+    F(T, text, upgrade_part,    O, 0, "of the last one: supervisor, guard") \
+    F(T, text, upgrade_outcome, O, 0, "running, done, refused, rolled_back") \
+    F(T, text, upgrade_why,     O, 0, "refused, rolled_back: a sentence")
+
 #define PL_FIELDS_rep_describe(F, T) \
     F(T, u32,  proto,   R, 0, "") \
     F(T, text, version, A, 0, "") \
@@ -508,7 +534,8 @@
     M(req_lane) M(rep_lane) M(rep_lane_list) \
     M(req_worker) M(rep_worker) M(rep_worker_list) \
     M(req_event_subscribe) M(note_event) M(note_lagged) \
-    M(req_instance_stop) M(rep_instance_status) M(rep_instance_reload) M(rep_describe)
+    M(req_instance_stop) M(rep_instance_status) M(rep_instance_reload) \
+    M(req_instance_upgrade) M(rep_instance_versions) M(rep_describe)
 
 /* X(id, wire name, params, result, who). who: A administrators, E everybody (own jobs) */
 #define PL_METHODS(X) \
@@ -551,6 +578,8 @@
     X(INSTANCE_STOP,     "instance.stop",     req_instance_stop,   rep_ok,              A) \
     X(INSTANCE_DRAIN,    "instance.drain",    req_instance_stop,   rep_ok,              A) \
     X(INSTANCE_RELOAD,   "instance.reload",   req_none,            rep_instance_reload, A) \
+    X(INSTANCE_UPGRADE,  "instance.upgrade",  req_instance_upgrade, rep_ok,             A) \
+    X(INSTANCE_VERSIONS, "instance.versions", req_none,            rep_instance_versions, E) \
     X(API_DESCRIBE,      "api.describe",      req_none,            rep_describe,        E)
 
 /* X(id, wire name, fields, direction). S: the server sends it, C: the client does. */

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -21,9 +22,25 @@
 #include "store/store.h"
 #include "util/clock.h"
 #include "util/fd.h"
+#include "util/formats.h"
 #include "util/log.h"
 
 #define EXIT_LINK 70
+
+static const struct pl_format formats[] = {
+    {"storelink", PL_STORELINK_LAYOUT_VERSION},
+    {"record", PL_RECORD_VERSION},
+    {NULL, 0},
+};
+
+/* Return: exit status. */
+static int
+check_upgrade(const char *running)
+{
+    struct pl_error err = {.text = ""};
+    int rc = pl_formats_check(formats, running, &err);
+    return pl_formats_answer("pl-store", PL_VERSION_TEXT, formats, rc == 0 ? NULL : err.text);
+}
 
 static void
 on_assert(const char *expr, const char *file, int line)
@@ -189,6 +206,9 @@ main(int argc, char **argv)
     static struct pl_store store = {.dir_fd = -1, .lock_fd = -1};
     pl_log_init("pl-store", PL_LOG_FORMAT_AUTO, PL_LOG_INFO);
     pl_assert_set_hook(on_assert);
+    (void)prctl(PR_SET_NAME, "pl-store"); /* after an exec by descriptor it is a number */
+    if (argc == 3 && strcmp(argv[1], "--check-upgrade") == 0)
+        return check_upgrade(argv[2]);
     if (argc < 3) {
         fprintf(stderr, "pl-store is started by pl-guard; use plctl start FILE\n");
         return 2;

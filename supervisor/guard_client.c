@@ -27,6 +27,7 @@ struct pl_guard_client {
         struct pl_guard_worker worker;
         struct pl_guard_hold hold;
         struct pl_guard_worker_is is;
+        struct pl_guard_upgrade_is upgrade;
     } in;
 };
 
@@ -220,6 +221,25 @@ pl_guard_client_stopped(struct pl_guard_client *client)
     return post_head(client, PL_GUARD_STOPPED, NULL, 0);
 }
 
+int
+pl_guard_client_handover(struct pl_guard_client *client)
+{
+    return post_head(client, PL_GUARD_HANDOVER, NULL, 0);
+}
+
+int
+pl_guard_client_upgrade(struct pl_guard_client *client, enum pl_guard_part part,
+                        uint32_t timeout_ms, const char *program, const char *libexec)
+{
+    struct pl_guard_upgrade message = {.part = part, .timeout_ms = timeout_ms};
+
+    if (strlen(program) >= sizeof(message.program) || strlen(libexec) >= sizeof(message.libexec))
+        return -ENAMETOOLONG;
+    memcpy(message.program, program, strlen(program));
+    memcpy(message.libexec, libexec, strlen(libexec));
+    return post(client, &message, PL_GUARD_UPGRADE, sizeof(message), NULL, 0);
+}
+
 static int
 append_text(struct pl_buf *buf, const char *text)
 {
@@ -329,6 +349,9 @@ shape_of(uint32_t kind, size_t *ret_bytes, size_t *ret_fds)
         return true;
     case PL_GUARD_WORKER_IS:
         *ret_bytes = sizeof(struct pl_guard_worker_is);
+        return true;
+    case PL_GUARD_UPGRADE_IS:
+        *ret_bytes = sizeof(struct pl_guard_upgrade_is);
         return true;
     default:
         return false;

@@ -30,11 +30,12 @@ struct pl_guard_message {
     int fd;                      /* FD_IS: the descriptor; SPAWNED: the pidfd; else -1 */
     int fds[PL_GUARD_ADOPT_FDS]; /* WORKER_IS */
     union {
-        struct pl_guard_welcome welcome; /* WELCOME */
-        struct pl_guard_fd fd_is;        /* FD_IS */
-        struct pl_guard_worker worker;   /* SPAWNED … TREE_STUCK, TERMINATE */
-        struct pl_guard_hold hold;       /* HOLD_FAILED */
-        struct pl_guard_worker_is is;    /* WORKER_IS */
+        struct pl_guard_welcome welcome;    /* WELCOME */
+        struct pl_guard_fd fd_is;           /* FD_IS */
+        struct pl_guard_worker worker;      /* SPAWNED … TREE_STUCK, TERMINATE */
+        struct pl_guard_hold hold;          /* HOLD_FAILED */
+        struct pl_guard_worker_is is;       /* WORKER_IS */
+        struct pl_guard_upgrade_is upgrade; /* UPGRADE_IS */
     } u;
 };
 
@@ -78,6 +79,10 @@ int pl_guard_client_hold(struct pl_guard_client *client, uint64_t key, uint32_t 
 int pl_guard_client_release(struct pl_guard_client *client, uint64_t key, uint32_t gen);
 int pl_guard_client_publish_state(struct pl_guard_client *client, int fd);
 int pl_guard_client_ready(struct pl_guard_client *client);
+/* Texts that do not fit are -ENAMETOOLONG. @libexec: "" keeps what is. */
+int pl_guard_client_upgrade(struct pl_guard_client *client, enum pl_guard_part part,
+                            uint32_t timeout_ms, const char *program, const char *libexec);
+int pl_guard_client_handover(struct pl_guard_client *client);
 int pl_guard_client_stopped(struct pl_guard_client *client);
 
 /* Sends what is queued, as far as the socket takes it. Return: 0 or negative errno. */

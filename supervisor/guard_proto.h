@@ -15,6 +15,11 @@
  * Workers outlive the supervisor. Its successor is told of each that was not forgotten, the dead
  * ones too, by a WORKER_IS with the descriptors of the channel; that stands for SPAWNED. EXITED and
  * TREE_GONE of those that have ended follow the WELCOME_END, whether or not they were told before.
+ *
+ * UPGRADE asks for another program in place of the supervisor or of the guard itself. The guard
+ * answers each with UPGRADE_IS when something is decided. For the supervisor: RUNNING (it hands
+ * over: everything said, HANDOVER, exit 0) or REFUSED; after that the one that serves then is told
+ * DONE or ROLLED_BACK behind its WELCOME_END. For the guard: DONE, REFUSED or ROLLED_BACK at once.
  */
 #ifndef PL_SUPERVISOR_GUARD_PROTO_H
 #define PL_SUPERVISOR_GUARD_PROTO_H
@@ -46,6 +51,12 @@ pl_guard_stream_key(uint32_t worker, uint32_t slot)
  * WIFEXITED() nor WIFSIGNALED(). */
 #define PL_GUARD_STATUS_UNKNOWN (-1)
 
+/* Of everything in this file: a guard and a supervisor of different ones do not start. */
+#define PL_GUARD_PROTO_VERSION 1u
+#define PL_GUARD_VERSION_BYTES 32   /* of a program, as text */
+#define PL_GUARD_PROGRAM_BYTES 1024 /* a path, as PL_PATH_BYTES */
+#define PL_GUARD_WHY_BYTES     192
+
 /* Exit statuses of pl-supervisor that the guard understands. */
 #define PL_SUPERVISOR_EXIT_CONFIG 3 /* configuration invalid: do not try again */
 
@@ -59,7 +70,9 @@ enum pl_guard_kind {
     PL_GUARD_PUBLISH_STATE = 6, /* head only; 1 descriptor, read-only, replaces the one before */
     PL_GUARD_READY = 7,         /* head only: the instance serves */
     PL_GUARD_STOPPED = 8,       /* head only: clean end, the supervisor exits 0 next */
-    PL_GUARD_FORGET = 9, /* struct pl_guard_worker: what follows from its TREE_GONE is done */
+    PL_GUARD_FORGET = 9,    /* struct pl_guard_worker: what follows from its TREE_GONE is done */
+    PL_GUARD_UPGRADE = 10,  /* struct pl_guard_upgrade */
+    PL_GUARD_HANDOVER = 11, /* head only: everything is said, the supervisor exits 0 next */
     /* guard → supervisor */
     PL_GUARD_WELCOME = 32, /* struct pl_guard_welcome, then `fd_count` FD_IS, then `worker_count`
                             * WORKER_IS, then WELCOME_END */
@@ -75,6 +88,7 @@ enum pl_guard_kind {
         40, /* struct pl_guard_worker, value = SIGTERM, SIGINT or SIGHUP (reload) */
     PL_GUARD_HOLD_FAILED = 41, /* struct pl_guard_hold, error set; the descriptor is not kept */
     PL_GUARD_WORKER_IS = 42,   /* struct pl_guard_worker_is; PL_GUARD_ADOPT_FDS descriptors */
+    PL_GUARD_UPGRADE_IS = 43,  /* struct pl_guard_upgrade_is */
 };
 
 struct pl_guard_head {
@@ -123,9 +137,10 @@ struct pl_guard_welcome {
     uint32_t cgroup;       /* 1: trees are cgroups; 0: trees are found by subreaper */
     uint32_t worker_count; /* WORKER_IS messages that follow */
     uint32_t gen_max;      /* no generation above this was ever used */
-    uint32_t reserved;
+    uint32_t proto;        /* PL_GUARD_PROTO_VERSION */
+    char version[PL_GUARD_VERSION_BYTES]; /* of the guard's program */
 };
-_Static_assert(sizeof(struct pl_guard_welcome) == 64, "message layout");
+_Static_assert(sizeof(struct pl_guard_welcome) == 64 + PL_GUARD_VERSION_BYTES, "message layout");
 
 #define PL_GUARD_WORKER_EXITED  1u /* its process was reaped: `status` counts */
 #define PL_GUARD_WORKER_ORDERED 2u /* a KILL_TREE was given for it */
@@ -168,6 +183,45 @@ enum pl_guard_spawn_fd {
     PL_GUARD_SPAWN_SOCK_S, /* … */
     PL_GUARD_SPAWN_FDS,    /* count */
 };
+
+/* Which program is to be replaced. */
+enum pl_guard_part {
+    PL_GUARD_PART_SUPERVISOR = 1,
+    PL_GUARD_PART_GUARD = 2,
+};
+
+/* Texts end with NUL. */
+struct pl_guard_upgrade {
+    struct pl_guard_head head;
+    uint32_t part;       /* enum pl_guard_part */
+    uint32_t timeout_ms; /* to hand over, and to serve after that */
+    char program[PL_GUARD_PROGRAM_BYTES];
+    char libexec[PL_GUARD_PROGRAM_BYTES]; /* where programs are looked for from then on; "": as
+                                           * before */
+};
+_Static_assert(sizeof(struct pl_guard_upgrade) == 16 + 2 * PL_GUARD_PROGRAM_BYTES,
+               "message layout");
+
+enum pl_guard_upgrade_outcome {
+    PL_GUARD_UPGRADE_NONE, /* there was none yet */
+    PL_GUARD_UPGRADE_RUNNING,
+    PL_GUARD_UPGRADE_DONE,
+    PL_GUARD_UPGRADE_REFUSED,     /* nothing was changed */
+    PL_GUARD_UPGRADE_ROLLED_BACK, /* the program before runs again */
+};
+
+struct pl_guard_upgrade_is {
+    struct pl_guard_head head;
+    uint32_t serial;  /* counts the upgrades of this guard */
+    uint32_t part;    /* enum pl_guard_part */
+    uint32_t outcome; /* enum pl_guard_upgrade_outcome */
+    uint32_t reserved;
+    char version[PL_GUARD_VERSION_BYTES]; /* of the guard's program */
+    char why[PL_GUARD_WHY_BYTES];         /* REFUSED, ROLLED_BACK: a sentence */
+};
+_Static_assert(sizeof(struct pl_guard_upgrade_is) ==
+                   24 + PL_GUARD_VERSION_BYTES + PL_GUARD_WHY_BYTES,
+               "message layout");
 
 #define PL_GUARD_SPAWN_USER  1u /* set uid, gid and groups before exec (needs privilege) */
 #define PL_GUARD_SPAWN_UMASK 2u /* set umask */

@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "supervisor/configure.h"
 #include "supervisor/stop.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/worker.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -84,6 +85,9 @@ take_welcome(struct pl_supervisor *sup, struct pl_welcome *welcome,
         sup->worker_gen = message->u.welcome.gen_max;
         sup->guard_pid = message->u.welcome.guard_pid;
         memcpy(sup->boot_id, message->u.welcome.boot_id, sizeof(sup->boot_id));
+        if (message->u.welcome.proto != PL_GUARD_PROTO_VERSION)
+            return -EPROTO;
+        pl_upgrade_guard_is(sup, message->u.welcome.version);
         return 0;
     case PL_GUARD_FD_IS:
         return take_fd(sup, welcome, message);
@@ -171,6 +175,11 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
         pl_log(PL_LOG_ERROR, "the guard cannot keep a chunk of the log, or a stream",
                PL_F_UINT("key", message->u.hold.key), PL_F_ERRNO("error", message->u.hold.error));
         return;
+    case PL_GUARD_UPGRADE_IS:
+        pl_upgrade_told(sup, &message->u.upgrade);
+        return;
+    case PL_GUARD_UPGRADE:
+    case PL_GUARD_HANDOVER:
     case PL_GUARD_SPAWN:
     case PL_GUARD_SIGNAL:
     case PL_GUARD_KILL_TREE:

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -31,6 +32,7 @@
 #include "supervisor/publish.h"
 #include "supervisor/restore.h"
 #include "supervisor/stop.h"
+#include "supervisor/upgrade.h"
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
 #include "util/clock.h"
@@ -68,6 +70,7 @@ on_assert(const char *expr, const char *file, int line)
 struct arguments {
     enum pl_loop_kind loop;
     enum pl_log_level level;
+    const char *formats; /* --check-upgrade: of the instance that runs */
 };
 
 static bool
@@ -80,6 +83,7 @@ parse_arguments(int argc, char **argv, struct pl_supervisor *sup, struct argumen
         {"state-dir", required_argument, NULL, 's'},
         {"loop", required_argument, NULL, 'l'},
         {"log-level", required_argument, NULL, 'v'},
+        {"check-upgrade", required_argument, NULL, 'u'},
         {NULL, 0, NULL, 0},
     };
     *args = (struct arguments){.loop = PL_LOOP_AUTO, .level = PL_LOG_INFO};
@@ -97,9 +101,13 @@ parse_arguments(int argc, char **argv, struct pl_supervisor *sup, struct argumen
             good = good && pl_loop_kind_parse(optarg, &args->loop);
         else if (c == 'v')
             good = good && pl_log_level_parse(optarg, &args->level);
+        else if (c == 'u')
+            args->formats = optarg;
         else
             good = false;
     }
+    if (args->formats != NULL)
+        return good && sup->config_path != NULL;
     return good && sup->config_path != NULL && sup->instance != NULL && sup->run_dir != NULL &&
            sup->state_dir != NULL;
 }
@@ -263,6 +271,7 @@ do_due(struct pl_supervisor *sup)
     pl_health_due(sup);
     pl_stop_due(sup);
     pl_orphans_due(sup);
+    pl_upgrade_due(sup);
     if (sup->reload_wanted) {
         sup->reload_wanted = false;
         pl_configure_reload(sup, NULL);
@@ -317,6 +326,7 @@ next_deadline(struct pl_supervisor *sup)
     earlier(&at, pl_store_deadline(sup));
     earlier(&at, pl_bodies_deadline(sup));
     earlier(&at, pl_stop_deadline(sup));
+    earlier(&at, pl_upgrade_deadline(sup));
     if (core.now || pl_memlog_compact_due(sup->log))
         at = sup->now;
     return at;
@@ -394,13 +404,28 @@ run(struct pl_supervisor *sup)
         pl_link_flush(sup);
         pl_publish_beat(sup);
         pl_publish(sup, false);
+        pl_upgrade_progress(sup);
     }
     return 0;
+}
+
+/* Everything else stays as it is, for the next one: workers, store, log, what the guard keeps. */
+static void
+hand_over(struct pl_supervisor *sup)
+{
+    pl_session_close_all(sup);
+    (void)pl_guard_client_handover(sup->guard);
+    (void)pl_guard_client_flush(sup->guard);
+    pl_log(PL_LOG_INFO, "handed over", PL_F_STR("instance", sup->instance));
 }
 
 static void
 finish(struct pl_supervisor *sup)
 {
+    if (sup->upgrade.handing_over) {
+        hand_over(sup);
+        return;
+    }
     pl_event_instance(sup, PL_SUPEV_SHUTDOWN_COMPLETE);
     pl_events_deliver(sup);
     pl_session_flush_all(sup);
@@ -415,13 +440,17 @@ finish(struct pl_supervisor *sup)
 int
 main(int argc, char **argv)
 {
-    static struct pl_supervisor sup = {.listen_fd = -1, .state_fd = -1, .state_ro_fd = -1};
+    static struct pl_supervisor sup = {
+        .listen_fd = -1, .state_fd = -1, .state_ro_fd = -1, .upgrade = {.old_store_fd = -1}};
     struct arguments args;
     if (!parse_arguments(argc, argv, &sup, &args)) {
         fprintf(stderr, "pl-supervisor is started by pl-guard; use plctl start FILE\n");
         return 2;
     }
+    (void)prctl(PR_SET_NAME, "pl-supervisor"); /* after an exec by descriptor it is a number */
     pl_log_init("pl-supervisor", PL_LOG_FORMAT_AUTO, args.level);
+    if (args.formats != NULL)
+        return pl_upgrade_check(&sup, args.formats);
     pl_assert_set_hook(on_assert);
     signal(SIGPIPE, SIG_IGN);
     pl_store_init(&sup.store);

@@ -195,6 +195,8 @@ static pl_request_handler *const handlers[PL_METHOD_COUNT] = {
     [PL_METHOD_INSTANCE_STOP] = pl_request_stop,
     [PL_METHOD_INSTANCE_DRAIN] = pl_request_drain,
     [PL_METHOD_INSTANCE_RELOAD] = pl_request_reload,
+    [PL_METHOD_INSTANCE_UPGRADE] = pl_request_upgrade,
+    [PL_METHOD_INSTANCE_VERSIONS] = pl_request_versions,
     [PL_METHOD_API_DESCRIBE] = handle_describe,
 };
 
@@ -246,6 +248,7 @@ pl_request_session_gone(struct pl_supervisor *sup, struct pl_session *session)
     while ((watch = session->watches) != NULL) {
         struct pl_ref job;
         if (watch->kind == PL_WATCH_OWNED &&
+            !sup->upgrade.handing_over && /* they come back to the next supervisor */
             pl_core_job_find(&sup->core, &watch->job, &job) == PL_CORE_OK) {
             uint32_t uid = session->uid;
             pl_watch_free(&sup->watches, watch);

@@ -71,7 +71,8 @@ pl_request_handler pl_request_lane_list, pl_request_lane_set, pl_request_lane_pa
     pl_request_lane_resume;
 pl_request_handler pl_request_worker_list, pl_request_worker_restart, pl_request_worker_scale;
 pl_request_handler pl_request_subscribe, pl_request_unsubscribe;
-pl_request_handler pl_request_status, pl_request_stop, pl_request_drain, pl_request_reload;
+pl_request_handler pl_request_status, pl_request_stop, pl_request_drain, pl_request_reload,
+    pl_request_upgrade, pl_request_versions;
 
 /* Notification `credit`. */
 void pl_request_credit(struct pl_supervisor *sup, struct pl_session *session, struct pl_str params);

@@ -105,6 +105,7 @@ pl_stop_begin(struct pl_supervisor *sup, enum pl_stop_mode mode, pl_time timeout
 {
     if (sup->phase == PL_SUP_STOPPED)
         return;
+    sup->upgrade.handing_over = false;
     pl_log(PL_LOG_INFO, "stopping",
            PL_F_STR("how", mode == PL_STOP_NOW     ? "now"
                            : mode == PL_STOP_DRAIN ? "after all jobs"

@@ -15,11 +15,14 @@
 #ifndef PL_SUPERVISOR_STORE_H
 #define PL_SUPERVISOR_STORE_H
 
+#include <sys/types.h>
+
 #include "proto/rpc.h"
 #include "shm/map.h"
 #include "shm/storelink.h"
 #include "supervisor/guard_client.h"
 #include "util/error.h"
+#include "util/paths.h"
 
 struct pl_supervisor;
 
@@ -60,11 +63,14 @@ struct pl_store_client {
     bool is_new; /* the link was made by this incarnation */
     bool ring_wanted;
     uint32_t gen;      /* of its process */
+    pid_t pid;         /* of its process; 0: not known */
     uint32_t kept_gen; /* of a process that an earlier supervisor started; 0: none */
     bool is_final;     /* it said that starting again does not help */
     uint32_t failures; /* starts that did not come to serve, or not for long, in a row */
     pl_time retry_at;  /* monotonic, of what the phase waits for; 0: none */
     char error[PL_STORELINK_ERROR_BYTES];
+    bool replaced;               /* LEAVES: another one follows */
+    char program[PL_PATH_BYTES]; /* what is started; "": the one that is found */
 
     int fd[PL_STORE_FDS];
     int s2t_ro_fd, t2s_ro_fd;
@@ -162,6 +168,12 @@ pl_time pl_store_deadline(const struct pl_supervisor *sup);
  */
 bool pl_store_prepare_sleep(struct pl_supervisor *sup);
 void pl_store_awake(struct pl_supervisor *sup);
+
+/* Ends the process once its ring is durable, and starts @program in its place. What is appended
+ * meanwhile waits in our log. Return: 0; -EBUSY: it does not serve. */
+int pl_store_replace(struct pl_supervisor *sup, const char *program, pl_time leave_by);
+/* One that does not come to serve: killed, then as if it had died. */
+void pl_store_give_up(struct pl_supervisor *sup, const char *why);
 
 /* The instance stops: the store ends once everything is durable. Return: whether it has gone. */
 bool pl_store_stop(struct pl_supervisor *sup);

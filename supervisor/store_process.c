@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "supervisor/stop.h"
 #include "supervisor/supervisor.h"
+#include "supervisor/upgrade.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -59,7 +60,11 @@ launch(struct pl_supervisor *sup)
     struct pl_store_client *store = &sup->store;
     char program[PL_PATH_BYTES], folder[PL_PATH_BYTES];
     struct pl_error err;
-    int rc = pl_paths_find_program("pl-store", program, &err);
+    int rc = 0;
+    if (store->program[0] != '\0')
+        memcpy(program, store->program, sizeof(program));
+    else
+        rc = pl_paths_find_program("pl-store", program, &err);
     if (rc < 0)
         return rc;
     snprintf(folder, sizeof(folder), "%s/store", sup->state_dir);
@@ -111,6 +116,7 @@ void
 pl_store_take_process(struct pl_store_client *store, const struct pl_guard_worker_is *is)
 {
     store->kept_gen = is->gen;
+    store->pid = is->pid;
 }
 
 static void
@@ -154,8 +160,10 @@ is_ours(const struct pl_supervisor *sup, const struct pl_guard_worker *message)
 bool
 pl_store_spawned(struct pl_supervisor *sup, const struct pl_guard_worker *message)
 {
-    if (is_ours(sup, message))
+    if (is_ours(sup, message)) {
+        sup->store.pid = message->value;
         pl_log(PL_LOG_DEBUG, "the store was started", PL_F_INT("pid", message->value));
+    }
     return message->worker == PL_STORE_WORKER;
 }
 
@@ -167,7 +175,8 @@ pl_store_spawn_failed(struct pl_supervisor *sup, const struct pl_guard_worker *m
         snprintf(store->error, sizeof(store->error), "cannot start pl-store: %s",
                  strerror(message->value));
         store->failures++;
-        back_off(sup);
+        if (!pl_upgrade_store_failed(sup))
+            back_off(sup);
     }
     return message->worker == PL_STORE_WORKER;
 }
@@ -198,9 +207,15 @@ pl_store_tree_gone(struct pl_supervisor *sup, const struct pl_guard_worker *mess
     struct pl_store_client *store = &sup->store;
     if (!is_ours(sup, message))
         return message->worker == PL_STORE_WORKER;
-    if (store->phase == PL_STORE_LEAVES) {
+    if (store->phase == PL_STORE_LEAVES && store->replaced) {
+        store->replaced = false;
+        pl_storelink_set_control(&store->link, 0);
+        pl_store_start(sup);
+    } else if (store->phase == PL_STORE_LEAVES) {
         store->phase = PL_STORE_GONE;
         pl_stop_progress(sup);
+    } else if (pl_upgrade_store_failed(sup)) {
+        return true;
     } else if (store->failures == 0) {
         pl_log(PL_LOG_WARNING, "the store died and is started again",
                PL_F_STR("how", store->error));
@@ -235,6 +250,37 @@ pl_store_deadline(const struct pl_supervisor *sup)
     return sup->store.retry_at;
 }
 
+static void
+leave(struct pl_supervisor *sup, pl_time leave_by)
+{
+    struct pl_store_client *store = &sup->store;
+    store->phase = PL_STORE_LEAVES;
+    store->retry_at = leave_by;
+    pl_storelink_set_control(&store->link, PL_STORELINK_EXIT);
+    (void)pl_bell_ring(store->fd[PL_STORE_FD_BELL_T]);
+}
+
+int
+pl_store_replace(struct pl_supervisor *sup, const char *program, pl_time leave_by)
+{
+    struct pl_store_client *store = &sup->store;
+    if (store->phase != PL_STORE_SERVES || !store->began)
+        return -EBUSY;
+    snprintf(store->program, sizeof(store->program), "%s", program);
+    store->replaced = true;
+    leave(sup, leave_by);
+    return 0;
+}
+
+void
+pl_store_give_up(struct pl_supervisor *sup, const char *why)
+{
+    struct pl_store_client *store = &sup->store;
+    snprintf(store->error, sizeof(store->error), "%s", why);
+    store->phase = PL_STORE_DYING;
+    (void)pl_guard_client_kill_tree(sup->guard, PL_STORE_WORKER, store->gen);
+}
+
 bool
 pl_store_stop(struct pl_supervisor *sup)
 {
@@ -255,10 +301,7 @@ pl_store_stop(struct pl_supervisor *sup)
     pl_store_feed(sup);
     if (store->began && pl_memlog_feed_peek(sup->log, &view))
         return false; /* the ring is full: the rest goes first */
-    store->phase = PL_STORE_LEAVES;
-    store->retry_at = sup->now + LEAVE_MAX;
-    pl_storelink_set_control(&store->link, PL_STORELINK_EXIT);
-    (void)pl_bell_ring(store->fd[PL_STORE_FD_BELL_T]);
+    leave(sup, sup->now + LEAVE_MAX);
     return false;
 }
 
@@ -283,6 +326,7 @@ pl_store_serves(struct pl_supervisor *sup)
         store->retry_at = sup->now + STEADY;
     pl_log(PL_LOG_INFO, "the store serves",
            PL_F_UINT("durable", pl_storelink_durable_lsn(&store->link)));
+    pl_upgrade_store_serves(sup);
     if (sup->phase == PL_SUP_STOPPING)
         pl_stop_progress(sup);
 }

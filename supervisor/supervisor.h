@@ -24,6 +24,7 @@
 #include "supervisor/repeat.h"
 #include "supervisor/session.h"
 #include "supervisor/store.h"
+#include "supervisor/upgrade_state.h"
 #include "supervisor/users.h"
 #include "supervisor/watch.h"
 #include "util/loop.h"
@@ -179,6 +180,7 @@ struct pl_supervisor {
     bool started;
     struct pl_guard_message *put_off;
     size_t put_off_count;
+    struct pl_upgrade upgrade;
 };
 
 #endif

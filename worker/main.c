@@ -17,9 +17,11 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "shm/channel.h"
 #include "shm/worker_fds.h"
 #include "util/clock.h"
 #include "util/fd.h"
+#include "util/formats.h"
 #include "util/proc.h"
 
 /* After activity the thread looks again for this long before it sleeps, giving the processor away
@@ -454,9 +456,21 @@ finish(struct pl_exec_host *host)
     _exit(0); /* not exit(): the plugin's atexit handlers may wait for threads of its own */
 }
 
-int
-main(void)
+/* Return: exit status. */
+static int
+check_upgrade(const char *running)
 {
+    static const struct pl_format formats[] = {{"channel", PL_CHANNEL_LAYOUT_VERSION}, {NULL, 0}};
+    struct pl_error err = {.text = ""};
+    int rc = pl_formats_check(formats, running, &err);
+    return pl_formats_answer("pl-worker", PL_VERSION_TEXT, formats, rc == 0 ? NULL : err.text);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--check-upgrade") == 0)
+        return check_upgrade(argv[2]);
     static struct pl_exec_host host;
     int64_t since = pl_clock_mono();
     host.channel_thread = pthread_self();

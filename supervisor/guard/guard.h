@@ -103,6 +103,28 @@ struct super {
     uint32_t welcome_worker_next; /* in children[] */
 };
 
+/* upgrade.c: the supervisor's program is replaced. */
+enum upgrade_step {
+    UPGRADE_IDLE,
+    UPGRADE_LEAVING,   /* the supervisor hands over */
+    UPGRADE_PROBATION, /* the new program runs and does not serve yet */
+    UPGRADE_RETURNING, /* it is being ended: the old one follows */
+    UPGRADE_SELF,      /* the guard itself, at the end of this turn (reexec.c) */
+};
+
+struct upgrade {
+    enum upgrade_step step;
+    int other_fd; /* LEAVING, SELF: the new program; PROBATION: the one to go back to; -1 else */
+    char other_libexec[PL_PATH_BYTES]; /* goes with it */
+    pl_time timeout;
+    pl_time deadline; /* of the step */
+    bool tell;
+    uint32_t serial;
+    enum pl_guard_part part; /* of the last one, as the rest */
+    enum pl_guard_upgrade_outcome outcome;
+    char why[PL_GUARD_WHY_BYTES];
+};
+
 #define HOLD_REFUSED_MAX 32
 
 struct guard {
@@ -112,6 +134,7 @@ struct guard {
     struct pl_guard_hold hold_refused[HOLD_REFUSED_MAX];
     uint32_t hold_refused_count;
     struct super super;
+    struct upgrade upgrade;
     uint32_t gen_max; /* of all workers that were ever asked for */
     pid_t self;
     uint64_t self_start;
@@ -129,6 +152,11 @@ struct guard {
     int cgroup_base;   /* directory of ours, -1: none */
     char cgroup_path[PL_PATH_BYTES];
     char supervisor_path[PL_PATH_BYTES];
+    int supervisor_fd; /* its program: what is started again is what ran, whatever lies there now */
+    char libexec[PL_PATH_BYTES]; /* PL_LIBEXEC_DIR of what is started; "": as we have it */
+    char **argv;
+    int resume_fd; /* --resume: the state of the program before; -1 */
+    bool resume_refused;
     struct rlimit files; /* RLIMIT_NOFILE as it was: children get it back */
     pl_time sweep_at;    /* next look for strays; 0: not needed */
     int terminate;       /* signal to pass on, 0: none */
@@ -164,6 +192,8 @@ uint32_t guard_held_count(const struct guard *g);
 /* launch.c: one process, clone and exec at once. */
 struct launch {
     const char *program;
+    bool by_fd;     /* instead: */
+    int program_fd; /* O_PATH */
     const char *directory;
     char *const *argv;
     char *const *env;
@@ -280,6 +310,28 @@ void guard_super_exited(struct guard *g, int status, pl_time now);
 void guard_super_step(struct guard *g, pl_time now);
 void guard_super_ready(struct guard *g);
 void guard_super_over(struct guard *g, int exit_status, pl_time now);
+
+/* upgrade.c */
+/* Opens a program that this guard may run: a regular file, executable, of root or of our own user,
+ * and nobody else can write to it. Return: 0 and *ret_fd (O_PATH), or negative errno and @err. */
+int guard_program_open(const char *path, int *ret_fd, struct pl_error *err);
+/* The environment of what is started: ours, with PL_LIBEXEC_DIR as it has become. Static. */
+char **guard_environment(const struct guard *g);
+void guard_upgrade_ask(struct guard *g, const struct pl_guard_upgrade *message, pl_time now);
+/* Its end is part of an upgrade. Return: true when the next one is to be started at once. */
+bool guard_upgrade_exited(struct guard *g, int status, pl_time now);
+void guard_upgrade_ready(struct guard *g);
+/* The new program could not even be started. Return: true when the old one is to be tried. */
+bool guard_upgrade_start_failed(struct guard *g, int error);
+void guard_upgrade_step(struct guard *g, pl_time now);
+pl_time guard_upgrade_deadline(const struct guard *g);
+/* Of the guard itself: it came to nothing; the program runs that was to, or, @refused, the one
+ * before again. */
+void guard_upgrade_self_failed(struct guard *g, const char *why);
+void guard_upgrade_resumed(struct guard *g, bool refused);
+
+/* main.c: what belongs to the process and not to the instance: signals, epoll, /proc. */
+int guard_open_kernel(struct guard *g);
 
 /* talk.c: the protocol. */
 void guard_talk_receive(struct guard *g, bool peer_is_dead, pl_time now);

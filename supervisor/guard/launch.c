@@ -36,25 +36,28 @@ reset_signals(void)
     return sigprocmask(SIG_SETMASK, &none, NULL) < 0 ? errno : 0;
 }
 
-/* Afterwards the report descriptor is at fd_count, close-on-exec, and nothing lies above it. */
+/* Afterwards the report descriptor is at fd_count, the program's behind it, both close-on-exec, and
+ * nothing lies above. */
 static int
-place_fds(const struct launch *launch, int *report)
+place_fds(const struct launch *launch, int *report, int *program)
 {
-    int high[PLACE_FDS_MAX];
+    int high[PLACE_FDS_MAX + 2];
     int last = launch->fd_count;
+    int end = last + (launch->by_fd ? 2 : 1);
 
-    for (int i = 0; i <= last; i++) {
-        high[i] = fcntl(i < last ? launch->fds[i] : *report, F_DUPFD_CLOEXEC, PLACE_FD_HIGH);
+    for (int i = 0; i < end; i++) {
+        int from = i < last ? launch->fds[i] : i == last ? *report : launch->program_fd;
+
+        high[i] = fcntl(from, F_DUPFD_CLOEXEC, PLACE_FD_HIGH);
         if (high[i] < 0)
             return errno;
     }
-    for (int i = 0; i < last; i++)
-        if (dup2(high[i], i) < 0)
+    for (int i = 0; i < end; i++)
+        if (dup3(high[i], i, i < last ? 0 : O_CLOEXEC) < 0)
             return errno;
-    if (dup3(high[last], last, O_CLOEXEC) < 0)
-        return errno;
     *report = last;
-    return close_range((unsigned)last + 1, ~0u, 0) < 0 ? errno : 0;
+    *program = last + 1;
+    return close_range((unsigned)end, ~0u, 0) < 0 ? errno : 0;
 }
 
 static int
@@ -100,14 +103,14 @@ mark_as_worker(void)
 }
 
 static int
-prepare(const struct launch *launch, int *report)
+prepare(const struct launch *launch, int *report, int *program)
 {
     int e = reset_signals();
 
     if (e == 0 && launch->worker)
         e = guard_roster_sign(launch->roster_fd, launch->roster_at);
     if (e == 0)
-        e = place_fds(launch, report);
+        e = place_fds(launch, report, program);
     if (e != 0)
         return e;
     (void)setsid();
@@ -126,10 +129,14 @@ prepare(const struct launch *launch, int *report)
 _Noreturn static void
 run_child(const struct launch *launch, int report)
 {
-    int e = prepare(launch, &report);
+    int program_fd = -1;
+    int e = prepare(launch, &report, &program_fd);
 
     if (e == 0) {
-        execve(launch->program, launch->argv, launch->env);
+        if (launch->by_fd)
+            (void)syscall(SYS_execveat, program_fd, "", launch->argv, launch->env, AT_EMPTY_PATH);
+        else
+            execve(launch->program, launch->argv, launch->env);
         e = errno;
     }
     ssize_t n = write(report, &e, sizeof(e));

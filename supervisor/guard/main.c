@@ -2,7 +2,7 @@
  * pl-guard: parent and reaper of all processes of an instance, keeper of its descriptors. No
  * policy, no parser, no plugin; see docs/ARCHITECTURE.md.
  */
-#include "supervisor/guard/guard.h"
+#include "supervisor/guard/reexec.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "supervisor/version.h"
 #include "util/clock.h"
 #include "util/fd.h"
+#include "util/formats.h"
 #include "util/log.h"
 #include "util/notify.h"
 #include "util/proc.h"
@@ -25,6 +27,9 @@
 
 static struct guard guard = {.options = {.socket_mode = 0600, .ready_fd = -1},
                              .super = {.socket = -1},
+                             .upgrade = {.other_fd = -1},
+                             .supervisor_fd = -1,
+                             .resume_fd = -1,
                              .epoll_fd = -1,
                              .signal_fd = -1,
                              .run_dir_fd = -1,
@@ -108,21 +113,40 @@ set_option(struct options *o, int option, const char *value)
     }
 }
 
+/* Arguments that a guard gives itself (reexec.c). Return: 0 or an exit status. */
 static int
-parse_options(struct options *o, int argc, char **argv)
+set_resume(struct guard *g, int option, const char *value)
 {
+    long number;
+
+    if (option == 'F') {
+        g->resume_refused = true;
+        return 0;
+    }
+    if (!parse_number(value, 10, 1 << 20, &number))
+        return usage("not a descriptor: ", value);
+    g->resume_fd = (int)number;
+    return 0;
+}
+
+static int
+parse_options(struct guard *g, int argc, char **argv)
+{
+    struct options *o = &g->options;
     static const struct option table[] = {
         {"config", required_argument, NULL, 'c'},      {"instance", required_argument, NULL, 'i'},
         {"run-dir", required_argument, NULL, 'r'},     {"state-dir", required_argument, NULL, 's'},
         {"ready-fd", required_argument, NULL, 'f'},    {"loop", required_argument, NULL, 'l'},
         {"log-level", required_argument, NULL, 'L'},   {"socket", required_argument, NULL, 'S'},
-        {"socket-mode", required_argument, NULL, 'm'}, {0},
+        {"socket-mode", required_argument, NULL, 'm'}, {"resume", required_argument, NULL, 'R'},
+        {"refused", no_argument, NULL, 'F'},           {0},
     };
     struct pl_error err;
     int option, status;
 
     while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
-        status = set_option(o, option, optarg);
+        status = option == 'R' || option == 'F' ? set_resume(g, option, optarg)
+                                                : set_option(o, option, optarg);
         if (status != 0)
             return status;
     }
@@ -165,8 +189,8 @@ raise_file_limit(struct guard *g)
     return 0;
 }
 
-static int
-open_kernel(struct guard *g)
+int
+guard_open_kernel(struct guard *g)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.u64 = (uint64_t)WATCH_SIGNALS << 32};
     int r = open_signals(g);
@@ -192,14 +216,24 @@ open_all(struct guard *g, struct pl_error *err)
     g->self = getpid();
     (void)unsetenv(PL_HEIR_ENV_TREE); /* started within a job: what we start is not of its tree */
     guard_children_init(g);
+    if (g->resume_fd >= 0) {
+        r = guard_resume(g, g->resume_fd, g->resume_refused);
+        if (r < 0)
+            pl_error_set_errno(err, r, "go on with the state of the guard before");
+        return r;
+    }
     if (g->options.ready_fd >= 0)
         (void)pl_fd_set_cloexec(g->options.ready_fd, true);
-    r = open_kernel(g);
+    r = guard_open_kernel(g);
     if (r < 0) {
         pl_error_set_errno(err, r, "start");
         return r;
     }
     r = pl_paths_find_program("pl-supervisor", g->supervisor_path, err);
+    if (r == 0) {
+        g->supervisor_fd = open(g->supervisor_path, O_PATH | O_CLOEXEC);
+        r = g->supervisor_fd < 0 ? -errno : 0;
+    }
     if (r == 0)
         r = guard_place_open(g, err);
     if (r == 0)
@@ -265,6 +299,9 @@ next_timeout(const struct guard *g, pl_time now)
 
     if (g->super.state == SUPER_WAITING && (at == 0 || g->super.start_at < at))
         at = g->super.start_at;
+    pl_time upgrade_at = guard_upgrade_deadline(g);
+    if (upgrade_at != 0 && (at == 0 || upgrade_at < at))
+        at = upgrade_at;
     if (at == 0)
         return -1;
     return at <= now ? 0 : (int)((at - now + PL_NS_PER_MS - 1) / PL_NS_PER_MS);
@@ -291,8 +328,21 @@ turn(struct guard *g)
     }
     guard_reap(g, now);
     guard_trees_step(g, now);
+    guard_upgrade_step(g, now);
     guard_super_step(g, now);
     guard_talk_flush(g);
+    guard_reexec_step(g);
+}
+
+/* Return: exit status. */
+static int
+check_upgrade(const char *running)
+{
+    static const struct pl_format formats[] = {{"guard", PL_GUARD_PROTO_VERSION}, {NULL, 0}};
+    struct pl_error err = {0};
+    int r = pl_formats_check(formats, running, &err);
+
+    return pl_formats_answer("pl-guard", PL_VERSION_TEXT, formats, r == 0 ? NULL : err.text);
 }
 
 int
@@ -303,9 +353,15 @@ main(int argc, char **argv)
     struct pl_error err = {0};
     int status;
 
+    g->argv = argv;
+    (void)prctl(PR_SET_NAME, "pl-guard"); /* after an exec by descriptor it is a number */
+    if (argc == 3 && strcmp(argv[1], "--check-upgrade") == 0)
+        return check_upgrade(argv[2]);
+    if (argc == 2 && strcmp(argv[1], "--check-state") == 0)
+        return guard_check_state(3);
     if (pl_fd_guard_stdio() < 0)
         return 1;
-    status = parse_options(&g->options, argc, argv);
+    status = parse_options(g, argc, argv);
     if (status != 0)
         return status;
     if (g->options.log_level != NULL && !pl_log_level_parse(g->options.log_level, &level))

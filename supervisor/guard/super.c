@@ -24,8 +24,6 @@
 #define BACKOFF_NS_MAX (30 * PL_NS_PER_S)
 #define SUPER_ARGS_MAX 16
 
-extern char **environ;
-
 static void
 build_arguments(struct guard *g, char *argv[SUPER_ARGS_MAX])
 {
@@ -57,9 +55,11 @@ guard_super_start(struct guard *g)
     build_arguments(g, argv);
     const int fds[] = {g->null_fd, STDERR_FILENO, STDERR_FILENO, pair[1], g->lock_fd};
     const struct launch launch = {.program = g->supervisor_path,
+                                  .by_fd = true,
+                                  .program_fd = g->supervisor_fd,
                                   .directory = ".",
                                   .argv = argv,
-                                  .env = environ,
+                                  .env = guard_environment(g),
                                   .fds = fds,
                                   .fd_count = PL_GUARD_FD_LOCK + 1,
                                   .files = &g->files,
@@ -80,6 +80,7 @@ guard_super_start(struct guard *g)
     guard_roster_note(g);
     g->super.state = SUPER_RUNNING;
     g->super.ready = g->super.stopped = g->super.write_watched = false;
+    g->upgrade.tell = g->upgrade.serial > 0;
     g->super.welcome_said = g->super.welcome_done = g->super.listener_said = false;
     g->super.welcome_next = g->super.welcome_worker_next = 0;
     return 0;
@@ -99,6 +100,7 @@ guard_super_ready(struct guard *g)
 {
     g->super.ready = g->super.ever_ready = true;
     g->super.failures = 0;
+    guard_upgrade_ready(g);
     tell_starter(g, "R");
     (void)pl_notify("READY=1", NULL, 0);
 }
@@ -127,6 +129,16 @@ back_off(unsigned failures)
     return wait < BACKOFF_NS_MAX ? wait : BACKOFF_NS_MAX;
 }
 
+/* The next one starts when the back-off is over, and takes the workers over. */
+static void
+wait_to_start(struct guard *g, pl_time now)
+{
+    guard_children_hand_over(g);
+    g->super.state = SUPER_WAITING;
+    g->super.start_at = now + back_off(g->super.failures);
+    g->sweep_at = now; /* what the supervisor itself may have left */
+}
+
 /* Decides what a death means. */
 static void
 judge(struct guard *g, int status, pl_time now)
@@ -136,6 +148,10 @@ judge(struct guard *g, int status, pl_time now)
 
     if (clean || g->terminating || g->kill_now) {
         guard_super_over(g, clean ? 0 : 1, now);
+        return;
+    }
+    if (guard_upgrade_exited(g, status, now)) {
+        wait_to_start(g, now);
         return;
     }
     if (WIFSIGNALED(status))
@@ -156,10 +172,7 @@ judge(struct guard *g, int status, pl_time now)
         return;
     }
     if (s->failures < GUARD_ADOPT_TRIES) {
-        guard_children_hand_over(g);
-        s->state = SUPER_WAITING;
-        s->start_at = now + back_off(s->failures);
-        g->sweep_at = now; /* what the supervisor itself may have left */
+        wait_to_start(g, now);
     } else {
         s->state = SUPER_CLEARING;
         guard_trees_end_all(g, now);
@@ -201,6 +214,8 @@ guard_super_step(struct guard *g, pl_time now)
     if (r == 0)
         return;
     pl_log(PL_LOG_ERROR, "the supervisor cannot be started", PL_F_ERRNO("error", r));
+    if (guard_upgrade_start_failed(g, r))
+        return;
     if (++s->failures >= FAILURES_MAX)
         guard_super_over(g, 1, now);
     else

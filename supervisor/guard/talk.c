@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "supervisor/version.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/proc.h"
@@ -48,7 +49,9 @@ say_head(struct guard *g)
                                        .fd_count = 1 + guard_held_count(g),
                                        .cgroup = g->cgroup_base >= 0 ? 1 : 0,
                                        .worker_count = guard_children_count(g),
-                                       .gen_max = g->gen_max};
+                                       .gen_max = g->gen_max,
+                                       .proto = PL_GUARD_PROTO_VERSION,
+                                       .version = PL_VERSION_TEXT};
 
     memcpy(message.boot_id, g->boot_id, sizeof(message.boot_id));
     return say(g, &message, PL_GUARD_WELCOME, sizeof(message), -1);
@@ -150,8 +153,26 @@ say_child(struct guard *g, struct child *child)
 }
 
 static bool
+say_upgrade(struct guard *g)
+{
+    struct upgrade *upgrade = &g->upgrade;
+    struct pl_guard_upgrade_is message = {.serial = upgrade->serial,
+                                          .part = upgrade->part,
+                                          .outcome = upgrade->outcome,
+                                          .version = PL_VERSION_TEXT};
+
+    if (!upgrade->tell)
+        return true;
+    memcpy(message.why, upgrade->why, sizeof(message.why));
+    upgrade->tell = !say(g, &message, PL_GUARD_UPGRADE_IS, sizeof(message), -1);
+    return !upgrade->tell;
+}
+
+static bool
 say_rest(struct guard *g)
 {
+    if (!say_upgrade(g))
+        return false;
     while (g->hold_refused_count > 0) {
         struct pl_guard_hold *refused = &g->hold_refused[g->hold_refused_count - 1];
 
@@ -206,6 +227,7 @@ struct incoming {
         struct pl_guard_worker worker;
         struct pl_guard_hold hold;
         struct pl_guard_spawn spawn;
+        struct pl_guard_upgrade upgrade;
         char bytes[PL_GUARD_MESSAGE_BYTES];
     } u;
     size_t bytes;
@@ -316,12 +338,19 @@ handle(struct guard *g, struct incoming *in, bool peer_is_dead, pl_time now)
         return has_shape(in, sizeof(struct pl_guard_head), 1) ? do_publish(g, in) : -EPROTO;
     case PL_GUARD_READY:
     case PL_GUARD_STOPPED:
+    case PL_GUARD_HANDOVER:
         if (!has_shape(in, sizeof(struct pl_guard_head), 0))
             return -EPROTO;
         if (in->u.head.kind == PL_GUARD_READY)
             guard_super_ready(g);
         else
-            g->super.stopped = true;
+            g->super.stopped = in->u.head.kind == PL_GUARD_STOPPED;
+        return 0;
+    case PL_GUARD_UPGRADE:
+        if (!has_shape(in, sizeof(struct pl_guard_upgrade), 0))
+            return -EPROTO;
+        if (!peer_is_dead)
+            guard_upgrade_ask(g, &in->u.upgrade, now);
         return 0;
     default:
         return -EPROTO;
