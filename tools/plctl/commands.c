@@ -54,6 +54,11 @@ static const struct pl_option stop_options[] = {
 static const struct pl_option drain_options[] = {
     VALUE('p', "pool", "NAME", "this pool alone"),
     VALUE(0, "timeout", "DUR", "give up waiting after this (exit 124)"), END };
+static const struct pl_option upgrade_options[] = {
+    FLAG(0, "check", "say whether it would work, change nothing"),
+    VALUE(0, "from", "DIR", "where the new programs are; else where the old ones were"),
+    VALUE(0, "timeout", "DUR", "each has to serve within this, else the old one comes back (10s)"),
+    VALUE(0, "workers", "idle|keep", "replace workers of another program when they have no job (idle)"), END };
 static const struct pl_option stats_options[] = {
     FLAG('w', "watch", "again every second until interrupted"),
     VALUE(0, "interval", "DUR", "of --watch (1s)"), END };
@@ -162,6 +167,10 @@ static const char *const start_examples[] = {
 static const char *const stop_examples[] = {
     "plctl stop", "running jobs are asked to stop",
     "plctl stop --drain=10m", "everything accepted may finish, for at most ten minutes", NULL };
+static const char *const upgrade_examples[] = {
+    "plctl upgrade --check", "after new files were installed: would they do?",
+    "plctl upgrade", "supervisor, store and guard one after the other; jobs run on",
+    "plctl upgrade --from /opt/parking-lot-2/libexec", "programs that lie elsewhere", NULL };
 static const char *const submit_examples[] = {
     "plctl submit echo -d '{\"hello\":1}'", "prints the id of the job",
     "plctl submit render -p gpu -c gpu_vram=8GiB -d @scene.json --wait", "prints the result",
@@ -230,6 +239,7 @@ const struct pl_command plctl_commands[] = {
     { "stop", NULL, "", "end the instance", NULL, stop_options, stop_examples, 0, 0, false, false, plctl_cmd_stop },
     { "drain", NULL, "", "take no new jobs, finish the rest, return when it is done", NULL, drain_options, NULL, 0, 0, false, false, plctl_cmd_drain },
     { "reload", NULL, "", "read the configuration again; a wrong one changes nothing", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_reload },
+    { "upgrade", NULL, "", "run new programs in place of the old ones, while jobs run", "What is not healthy in time is replaced by the old program again. Exit 0 when everything is new, 1 when something was refused or rolled back.", upgrade_options, upgrade_examples, 0, 0, false, false, plctl_cmd_upgrade },
     { "status", NULL, "", "the instance on one screen", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_status },
     { "stats", NULL, "[POOL]", "numbers of pools, lanes and workers", "Read from shared memory, without asking the supervisor.", stats_options, stats_examples, 0, 1, false, false, plctl_cmd_stats },
     { "submit", NULL, "TYPE", "queue a job", NULL, submit_options, submit_examples, 1, 1, false, false, plctl_cmd_submit },

@@ -117,8 +117,29 @@ int plctl_state_dir(const struct plctl *ctl, const char *state_dir, const char *
 /* The exit status for how a job ended. */
 int plctl_outcome_exit(int outcome);
 
+/* ---- between cmd_upgrade.c and upgrade_probe.c ---- */
+
+struct plctl_probe {
+    char version[64];  /* "" when it did not say */
+    char problem[512]; /* "": it can take over */
+};
+
+/* Asks a program with --check-upgrade whether it could replace one of an instance with @formats.
+ * @config: for the supervisor, else NULL. @env: what it is run with. A program that does not answer
+ * within @timeout_ms, or not as it should, has that as its problem. Return: whether there is none.
+ */
+bool plctl_probe_program(const char *program, const char *formats, const char *config,
+                         char *const *env, int64_t timeout_ms, struct plctl_probe *ret_probe);
+
+/* The environment of process @pid, or our own when that cannot be read. */
+char *const *plctl_environment_of(int64_t pid);
+
+/* Whether process @pid runs another file than @program. False when that cannot be seen. */
+bool plctl_runs_other(int64_t pid, const char *program);
+
 /* ---- the commands, by file ---- */
 
+pl_command_fn plctl_cmd_upgrade;
 pl_command_fn plctl_cmd_start, plctl_cmd_stop, plctl_cmd_drain, plctl_cmd_reload, plctl_cmd_status;
 pl_command_fn plctl_cmd_stats, plctl_cmd_ps;
 pl_command_fn plctl_cmd_submit, plctl_cmd_run;
