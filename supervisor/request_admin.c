@@ -676,6 +676,11 @@ pl_request_stop(struct pl_supervisor *sup, const struct pl_request *request)
         pl_reply_fail(sup, request, PL_E_INVALID, "mode is one of graceful, drain, now");
         return;
     }
+    if (sup->upgrade.part == PL_UPGRADE_SUPERVISOR) {
+        pl_reply_fail(sup, request, PL_E_BUSY,
+                      "the supervisor is being replaced: ask the next one");
+        return;
+    }
     pl_time timeout = milliseconds(req.timeout_ms);
     if (timeout < 0)
         timeout = mode == PL_STOP_DRAIN ? 0 : sup->config->shutdown.drain_timeout;

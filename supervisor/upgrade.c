@@ -97,9 +97,12 @@ told_of_supervisor(struct pl_supervisor *sup, const struct pl_guard_upgrade_is *
         end(sup, PL_E_INVALID, told->why);
         return;
     }
+    if (sup->phase != PL_SUP_SERVING) { /* the guard has sent a signal meanwhile, and knows */
+        end(sup, PL_E_BUSY, "the instance stops");
+        return;
+    }
     answer(sup, PL_OK, NULL);
-    if (sup->phase == PL_SUP_SERVING)
-        begin_hand_over(sup);
+    begin_hand_over(sup);
 }
 
 void

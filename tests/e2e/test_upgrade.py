@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import unittest
 
@@ -338,6 +339,22 @@ class Unhealthy(Base):
         folder = self.fake('guard', 'state-lies')
         shutil.copy(OTHER_GUARD, folder / 'pl-guard.real')
         self.guard_refused(folder, 'rolled_back', 'could not go on')
+
+
+class State(unittest.TestCase):
+    """What a guard is handed that takes over is input."""
+
+    def test_nonsense_is_refused(self):
+        guard = os.environ.get('PL_TEST_GUARD') or str(
+            pathlib.Path(lib.PLCTL).resolve().parent.parent.parent / 'supervisor/guard/pl-guard')
+        head = (0x6574617473647267).to_bytes(8, 'little') + (1).to_bytes(4, 'little')
+        for data in (b'', b'x' * 32, bytes(1 << 19), head, head + bytes(1 << 19)):
+            with tempfile.TemporaryFile() as file:
+                file.write(data)
+                file.flush()
+                done = subprocess.run(['/bin/sh', '-c', f'exec {guard} --check-state 3<&{file.fileno()}'],
+                                      pass_fds=[file.fileno()], timeout=lib.LIMIT, check=False)
+            self.assertEqual(done.returncode, 65, data[:16])
 
 
 class Durable(Base):
