@@ -82,6 +82,14 @@ class Base(test_adopt.Base):
         (folder / f'pl-{part}.mode').write_text(mode)
         return folder
 
+    @staticmethod
+    def parent(pid):
+        try:
+            with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
+                return int(file.read().rpartition(')')[2].split()[1])
+        except OSError:
+            return 0
+
     def part(self, told, name):
         return next(part for part in told['parts'] if part['part'] == name)
 
@@ -264,7 +272,7 @@ class Unhealthy(Base):
         self.rolled_back(self.fake('supervisor', 'dies'), 'status 3')
 
     def test_it_crashes(self):
-        self.rolled_back(self.fake('supervisor', 'crashes'), 'signal 11')
+        self.rolled_back(self.fake('supervisor', 'crashes'), 'signal 6')
 
     def test_it_hangs(self):
         self.rolled_back(self.fake('supervisor', 'hangs'), 'within 500 ms', '--timeout', '500ms')
@@ -293,14 +301,6 @@ class Unhealthy(Base):
                 pass
         # plctl's own question to it is over when one stays whose parent is the guard
         return [pid for pid in found if self.parent(pid) == self.before['pl-guard'][0]]
-
-    @staticmethod
-    def parent(pid):
-        try:
-            with open(f'/proc/{pid}/stat', encoding='utf-8') as file:
-                return int(file.read().rpartition(')')[2].split()[1])
-        except OSError:
-            return 0
 
     def guard_refused(self, folder, outcome, words):
         told = self.upgrade('--from', folder, '--workers', 'keep', code=1)
@@ -373,6 +373,25 @@ class Durable(Base):
         self.assertEqual(self.everybody()['pl-guard'], before['pl-guard'])
         self.assertEqual(set(self.workers()), workers)
         self.check_jobs(jobs)
+
+    def test_workers_of_an_earlier_guard(self):
+        """They are no children of the guard: it has to know so after it has replaced itself."""
+        job = self.gated('a')
+        guard, = self.pids('pl-guard')
+        worker = self.parent(int(self.starts('a')[0]))
+        self.assertIn(worker, self.workers('sh'))
+        os.kill(guard, signal.SIGKILL)
+        lib.until('supervisor and store have ended', lambda: not lib.alive(guard) and
+                  not self.pids('pl-supervisor') + self.pids('pl-store'))
+        self.instance.start()
+        for _ in range(2):
+            self.upgrade(code=0)
+        self.assertIn(worker, self.workers('sh'))
+        self.check_jobs({'a': job})
+        os.kill(worker, signal.SIGKILL)
+        lib.until('another worker', lambda: worker not in self.workers('sh') and
+                  len(self.workers('sh')) == 2)
+        self.assertEqual(self.result(self.instance.submit('echo', '-p', 'build', '-d', 'x')).out, 'x')
 
     @unittest.skipIf(FAKE is None, 'needs PL_TEST_FAKE_PROGRAM')
     def test_a_store_that_is_not_healthy(self):
