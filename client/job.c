@@ -96,6 +96,7 @@ set_texts(const struct pl_job_spec *spec, struct pl_req_job_submit *req)
     req->payload = pl_client_bytes(spec->payload);
     req->content_type = pl_client_text(spec->content_type);
     req->idempotency_key = pl_client_text(spec->idempotency_key);
+    req->notify = pl_client_text(spec->notify);
     req->tenant = pl_client_text(spec->tenant);
     req->user = pl_client_text(spec->user);
     req->session = pl_client_text(spec->session);

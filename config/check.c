@@ -269,4 +269,5 @@ pl_config_check(struct pl_loader *loader)
         for (uint32_t j = 0; j < config->pools[i].worker_group_count; j++)
             check_secret_uses(loader, &config->pools[i], j);
     }
+    pl_config_check_webhooks(loader);
 }

@@ -327,6 +327,36 @@ struct pl_config_tenant {
     uint32_t max_priority;
 };
 
+/* A receiver of notifications. Those that a pool names by `base_url` alone are here too, under the
+ * name PL_CONFIG_WEBHOOK_OF_POOL and the pool's. */
+struct pl_config_webhook {
+    char *name;
+    struct pl_config_pos pos;
+    char *url;
+    char *auth_header; /* secret; or NULL */
+    char *secret;      /* key of the signatures, or "secret:NAME"; or NULL: not signed */
+    int format;        /* one so far */
+    int payload;       /* one so far */
+    struct pl_config_strings events; /* empty: every outcome */
+    pl_time timeout;
+    uint32_t connections; /* at once */
+    bool allow_private;
+    pl_time give_up_after;
+    struct {
+        pl_time initial_delay;
+        pl_time max_delay;
+        uint32_t multiplier_permille;
+        uint32_t jitter_permille;
+    } retry;
+};
+
+#define PL_CONFIG_WEBHOOK_OF_POOL "mailbox-"
+
+/* The pool that deliveries wait in, one lane a webhook; pl_config_add_webhook_pool() makes it. */
+#define PL_CONFIG_WEBHOOK_POOL "webhooks"
+#define PL_CONFIG_WEBHOOK_JOB  "webhook" /* type of its jobs */
+#define PL_CONFIG_WEBHOOKS_MAX 64u
+
 struct pl_config_secret {
     char *name;
     struct pl_config_pos pos;
@@ -386,7 +416,10 @@ struct pl_config {
     uint32_t tenant_count;
     struct pl_config_secret *secrets;
     uint32_t secret_count;
-    struct pl_config_pool *pools; /* at least one */
+    struct pl_config_webhook *webhooks;
+    uint32_t webhook_count;
+    struct pl_config *webhook_pool; /* private: owns what the pool of deliveries points to */
+    struct pl_config_pool *pools;   /* at least one */
     uint32_t pool_count;
     struct pl_config_mark *marks; /* sorted by path */
     uint32_t mark_count;
@@ -437,6 +470,19 @@ const struct pl_config_mark *pl_config_find_mark(const struct pl_config *config,
 /* Is a kind of resource counted in bytes: gpu_vram, vram, memory, disk…, and names that end in
  * _bytes. */
 bool pl_config_kind_is_bytes(const char *kind);
+
+/* Return: NULL when there is none of that name. */
+const struct pl_config_webhook *pl_config_find_webhook(const struct pl_config *config,
+                                                       const char *name);
+
+/**
+ * pl_config_add_webhook_pool() - the pool of deliveries behind the pools of the file
+ * @opts: as of pl_config_load()
+ *
+ * Does nothing without webhooks, or when it is there. Return: 0, -ENOMEM, or -EINVAL with @diags.
+ */
+int pl_config_add_webhook_pool(struct pl_config *config, const struct pl_config_options *opts,
+                               struct pl_diagnostics *diags);
 
 /**
  * pl_config_resolve_secrets() - replace every "secret:NAME" string in a JSON text

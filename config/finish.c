@@ -133,6 +133,7 @@ pl_config_finish(struct pl_loader *loader)
     config->legacy = config->version == 0;
     for (uint32_t i = 0; i < config->pool_count; i++)
         finish_pool(loader, &config->pools[i]);
+    pl_config_finish_webhooks(loader);
     for (uint32_t i = 0; i < config->tenant_count; i++) {
         snprintf(path, sizeof(path), "tenants.%s", config->tenants[i].name);
         config->tenants[i].pos = pl_loader_where(loader, path);

@@ -144,8 +144,10 @@ pl_config_load(const char *path, const struct pl_config_options *opts,
 void
 pl_config_free(struct pl_config *config)
 {
-    if (config)
-        pl_arena_free(config->arena); /* the config lies in it */
+    if (!config)
+        return;
+    pl_config_free(config->webhook_pool);
+    pl_arena_free(config->arena); /* the config lies in it */
 }
 
 const struct pl_config_pool *

@@ -58,6 +58,10 @@ void pl_config_finish(struct pl_loader *loader);
 /* check.c: rules that need more than one value. */
 void pl_config_check(struct pl_loader *loader);
 
+/* webhooks.c: those that pools name by their address alone; then the rules of all. */
+void pl_config_finish_webhooks(struct pl_loader *loader);
+void pl_config_check_webhooks(struct pl_loader *loader);
+
 /* features.c: what this build lacks. */
 void pl_config_check_features(struct pl_loader *loader);
 

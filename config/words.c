@@ -91,9 +91,20 @@ const struct pl_word pl_words_check[] = {
 };
 const struct pl_word pl_words_notifier[] = {
     {"none", PL_CONFIG_NOTIFIER_NONE, 0},
-    {"http", PL_CONFIG_NOTIFIER_HTTP, L},
+    {"http", PL_CONFIG_NOTIFIER_HTTP, 0},
     {"nats", PL_CONFIG_NOTIFIER_NATS, L},
     {"exec", PL_CONFIG_NOTIFIER_EXEC, L},
+    {NULL, 0, 0},
+};
+const struct pl_word pl_words_body[] = {
+    {"cloudevents", 1, 0},
+    {"standard", 2, L},
+    {"raw", 3, L},
+    {NULL, 0, 0},
+};
+const struct pl_word pl_words_payload[] = {
+    {"thin", 1, 0},
+    {"full", 2, L},
     {NULL, 0, 0},
 };
 const struct pl_word pl_words_level[] = {

@@ -72,6 +72,7 @@
     F(T, map,      labels,               O, 0, "str to str") \
     F(T, text,     traceparent,          O, 0, "W3C Trace Context") \
     F(T, text,     tracestate,           O, 0, "W3C Trace Context") \
+    F(T, text,     notify,               O, 0, "a configured webhook: it is told how the job ended") \
     F(T, flag,     stream,               O, 0, "keep output as a stream for job.follow") \
     F(T, flag,     dry_run,              O, 0, "answer as if, change nothing")
 

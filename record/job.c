@@ -46,6 +46,7 @@ static const struct pl_tlv_field spec_table[] = {
     ARRAY(28, PAIRS, struct pl_job_spec, meta, meta_count, PL_JOB_PAIRS_MAX),
     SPEC(29, U64, arrival),
     SPEC(30, STR, model),
+    SPEC(31, STR, notify),
     SPEC(127, DATA, payload),
 };
 
@@ -77,6 +78,7 @@ static const struct pl_tlv_field result_table[] = {
     RESULT(24, U32, uid),
     RESULT(25, U32, gid),
     RESULT(26, U32, flags),
+    RESULT(27, STR, notify),
     RESULT(40, UUID, client),
     RESULT(41, U64, client_seq),
     RESULT(127, DATA, data),

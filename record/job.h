@@ -60,7 +60,8 @@ struct pl_job_spec {
     struct pl_job_key key;
     struct pl_str idempotency_key; /* its mark (record/key.h), not the text */
     struct pl_str concurrency_key;
-    struct pl_str model; /* affinity */
+    struct pl_str model;  /* affinity */
+    struct pl_str notify; /* the webhook that is told of its end */
     struct pl_str traceparent;
     struct pl_str tracestate;
     struct pl_str content_type;
@@ -110,6 +111,7 @@ struct pl_job_result {
     struct pl_str worker;
     struct pl_str content_type;
     struct pl_str log_tail;
+    struct pl_str notify; /* webhooks that are told, with a space between them */
     pl_wall submitted_ms;
     pl_wall started_ms; /* of the last attempt; 0: never */
     pl_wall finished_ms;

@@ -9,6 +9,7 @@
 #include "supervisor/events.h"
 #include "supervisor/follow.h"
 #include "supervisor/keyed.h"
+#include "supervisor/outbox.h"
 #include "supervisor/stop.h"
 #include "supervisor/wait.h"
 #include "supervisor/worker.h"
@@ -43,6 +44,25 @@ append(struct pl_supervisor *sup, unsigned type, const struct pl_uuid *job, unsi
         log_is_broken(pl_record_type_name(type), rc);
     if ((flags & PL_RECORD_DURABLE) != 0)
         pl_store_appended(sup, pl_memlog_last_lsn(sup->log));
+    return location;
+}
+
+uint64_t
+pl_log_promised(struct pl_supervisor *sup, const struct pl_uuid *job, bool durable,
+                const struct pl_str *parts, size_t part_count, uint64_t *ret_lsn)
+{
+    struct pl_record head = {.job = *job,
+                             .type = PL_RECORD_SUBMIT,
+                             .flags = durable ? PL_RECORD_DURABLE : 0,
+                             .boot_ns = sup->now_boot,
+                             .wall_ms = sup->now_wall};
+    uint64_t location;
+    int rc = pl_memlog_append_promised(sup->log, &head, parts, part_count, &location);
+    if (rc != PL_MEMLOG_OK)
+        log_is_broken("SUBMIT of a notification", rc);
+    *ret_lsn = pl_memlog_last_lsn(sup->log);
+    if (durable)
+        pl_store_appended(sup, *ret_lsn);
     return location;
 }
 
@@ -130,9 +150,15 @@ static void
 persist(struct pl_supervisor *sup, const struct pl_action *action,
         const struct pl_step_facts *facts)
 {
-    PL_ASSERT(facts != NULL && facts->submit.len > 0);
+    PL_ASSERT(facts != NULL && (facts->location != 0 || facts->submit.len > 0));
     const struct pl_job_brief *job = pl_step_brief(sup, action->job);
     PL_ASSERT(job != NULL);
+    if (facts->location != 0) {
+        int found = pl_core_set_body(&sup->core, action->job, facts->location);
+        PL_ASSERT(found == PL_CORE_OK);
+        seen.brief[job - seen.brief].body = facts->location;
+        return;
+    }
     struct pl_str parts[2] = {facts->submit, facts->payload};
     bool durable =
         facts->was_durable || sup->pools[job->pool].config->queue.type == PL_CONFIG_QUEUE_LMDB;
@@ -207,6 +233,7 @@ fill_result(struct pl_supervisor *sup, const struct pl_action *action,
         result->lane = (struct pl_str){lane->name, strlen(lane->name)};
     result->type = spec->type;
     result->key = spec->key;
+    result->notify = spec->notify;
     result->client = spec->client;
     result->client_seq = spec->client_seq;
     result->uid = spec->uid;
@@ -259,22 +286,26 @@ pl_log_finish(struct pl_supervisor *sup, const struct pl_uuid *job, uint64_t sub
     bound(&result->error, 8192);
     bound(&result->reason, 1024);
     bound(&result->content_type, 256);
+    struct pl_record_view job_record = {.bytes = 0};
+    bool is_read = pl_memlog_read(sup->log, submit, false, &job_record) == PL_MEMLOG_OK;
+    bool durable = is_read && (job_record.head.flags & PL_RECORD_DURABLE) != 0;
+    bool dead = pl_dead_wants(sup, submit, result);
+    pl_outbox_address(sup, result, dead);
     size_t len;
     int rc = pl_job_result_encode(result, encoded, sizeof(encoded), &len);
     PL_ASSERT(rc == 0);
     struct pl_str parts[2] = {{(const char *)encoded, len}, result->data};
-    struct pl_record_view job_record = {.bytes = 0};
-    bool is_read = pl_memlog_read(sup->log, submit, false, &job_record) == PL_MEMLOG_OK;
-    bool durable = is_read && (job_record.head.flags & PL_RECORD_DURABLE) != 0;
     if (is_read && (job_record.head.flags & PL_RECORD_KEYED) != 0)
         pl_keyed_ends(sup, &job_record);
-    bool dead = pl_dead_wants(sup, submit, result);
     unsigned flags = (durable ? PL_RECORD_DURABLE : 0) | (dead ? PL_RECORD_DEAD_LETTER : 0);
     uint64_t location = append(sup, PL_RECORD_FINISH, job, flags, result->attempts, parts, 2);
     uint64_t gate = durable ? pl_memlog_last_lsn(sup->log) : 0;
+    uint64_t lsn = pl_memlog_last_lsn(sup->log);
+    if (result->notify.len > 0)
+        pl_outbox_post(sup, job, result, durable);
     struct pl_outcome_entry entry = {.job = *job,
                                      .location = location,
-                                     .lsn = pl_memlog_last_lsn(sup->log),
+                                     .lsn = lsn,
                                      .finished_ms = result->finished_ms,
                                      .bytes = (uint32_t)pl_record_bytes(len + result->data.len),
                                      .durable = durable};

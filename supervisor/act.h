@@ -31,6 +31,7 @@ struct pl_step_facts {
     bool log_cut;
     uint64_t start; /* FINISHED: location of the attempt's START; 0: not known */
     /* SUBMIT: of a dead letter that runs again; its attempts so far, and whether it was durable. */
+    uint64_t location; /* SUBMIT: not 0: the record is there already */
     bool again;
     bool was_durable;
     uint32_t attempts;
@@ -74,6 +75,11 @@ uint64_t pl_log_note(struct pl_supervisor *sup, unsigned type, const struct pl_u
  * asked before the core is. Return: PL_OK, or the status with *error set. */
 int pl_log_admit(struct pl_supervisor *sup, bool durable, uint64_t body_bytes,
                  struct pl_rpc_error *error);
+
+/* Appends the SUBMIT of a job that the core does not have yet, and that was promised: no bound
+ * refuses it. Failure is fatal. Return: its place; *ret_lsn its number. */
+uint64_t pl_log_promised(struct pl_supervisor *sup, const struct pl_uuid *job, bool durable,
+                         const struct pl_str *parts, size_t part_count, uint64_t *ret_lsn);
 
 /* Whether the record at @location (SUBMIT or FINISH) is of a durable job. */
 bool pl_job_is_durable(struct pl_supervisor *sup, uint64_t location);

@@ -33,7 +33,17 @@ pl_configure_load(struct pl_supervisor *sup, struct pl_config **ret_config,
 {
     struct pl_config_options options = {
         .check_features = true, .check_plugin = check_plugin, .user = sup};
-    return pl_config_load(sup->config_path, &options, ret_config, diags);
+    struct pl_config *config;
+    int rc = pl_config_load(sup->config_path, &options, &config, diags);
+    if (rc < 0)
+        return rc;
+    rc = pl_config_add_webhook_pool(config, &options, diags);
+    if (rc < 0) {
+        pl_config_free(config);
+        return rc;
+    }
+    *ret_config = config;
+    return 0;
 }
 
 /* ---- translation ---- */

@@ -29,6 +29,7 @@
 #include "supervisor/health.h"
 #include "supervisor/link.h"
 #include "supervisor/orphans.h"
+#include "supervisor/outbox.h"
 #include "supervisor/publish.h"
 #include "supervisor/restore.h"
 #include "supervisor/stop.h"
@@ -276,6 +277,7 @@ do_due(struct pl_supervisor *sup)
         sup->reload_wanted = false;
         pl_configure_reload(sup, NULL);
     }
+    pl_outbox_due(sup); /* before the workers are rung */
 }
 
 static void
@@ -327,7 +329,7 @@ next_deadline(struct pl_supervisor *sup)
     earlier(&at, pl_bodies_deadline(sup));
     earlier(&at, pl_stop_deadline(sup));
     earlier(&at, pl_upgrade_deadline(sup));
-    if (core.now || pl_memlog_compact_due(sup->log))
+    if (core.now || pl_outbox_has_news(sup) || pl_memlog_compact_due(sup->log))
         at = sup->now;
     return at;
 }

@@ -6,6 +6,7 @@
 
 #include "supervisor/act.h"
 #include "supervisor/keyed.h"
+#include "supervisor/outbox.h"
 #include "supervisor/request.h"
 #include "supervisor/wait.h"
 #include "util/entropy.h"
@@ -45,6 +46,25 @@ check_features(const struct pl_req_job_submit *req, struct pl_rpc_error *error)
         return true;
     pl_rpc_error_set(error, PL_E_UNSUPPORTED, "'%s' is not in this version", what);
     snprintf(error->field, sizeof(error->field), "%s", what);
+    return false;
+}
+
+/* Deliveries are signed with the receivers' keys: nobody but an administrator writes one. */
+static bool
+check_webhook(struct pl_supervisor *sup, const struct submit *submit, struct pl_rpc_error *error)
+{
+    const struct pl_req_job_submit *req = submit->req;
+    if (!submit->session->admin &&
+        strcmp(submit->pool->config->name, PL_CONFIG_WEBHOOK_POOL) == 0 &&
+        sup->config->webhook_count > 0) {
+        pl_rpc_error_set(error, PL_E_DENIED, "only administrators submit to the pool of webhooks");
+        return false;
+    }
+    if (req->notify.len == 0 || pl_outbox_webhook(sup, req->notify) != NULL)
+        return true;
+    pl_rpc_error_set(error, PL_E_INVALID, "no webhook is configured under the name '%.*s'",
+                     (int)(req->notify.len < 64 ? req->notify.len : 64), req->notify.data);
+    snprintf(error->field, sizeof(error->field), "notify");
     return false;
 }
 
@@ -248,6 +268,7 @@ fill_record(struct pl_supervisor *sup, const struct submit *submit, struct pl_st
     record.content_type = req->content_type;
     if (is_keyed(req))
         record.idempotency_key = (struct pl_str){(const char *)key_mark, PL_KEY_MARK_BYTES};
+    record.notify = req->notify;
     record.client = submit->number.client;
     record.client_seq = submit->number.seq;
     record.timeout_ns = submit->spec.timeout;
@@ -453,8 +474,9 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
         pl_rpc_error_set(error, PL_E_DRAINING, "the instance is stopping: no new work is accepted");
         return false;
     }
-    if (!find_lane(sup, &submit, error) || !check_payload(&submit, error) ||
-        !fill_cost(sup, &submit, error) || !fill_times(sup, &submit, error))
+    if (!check_webhook(sup, &submit, error) || !find_lane(sup, &submit, error) ||
+        !check_payload(&submit, error) || !fill_cost(sup, &submit, error) ||
+        !fill_times(sup, &submit, error))
         return false;
     fill_flags(&submit);
     submit.spec.pool = submit.pool->index;

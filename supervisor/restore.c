@@ -13,6 +13,7 @@
 #include "supervisor/dead.h"
 #include "supervisor/keyed.h"
 #include "supervisor/orphans.h"
+#include "supervisor/outbox.h"
 #include "util/entropy.h"
 #include "util/log.h"
 #include "util/paths.h"
@@ -76,6 +77,8 @@ keep(void *user, uint64_t location, const struct pl_record_view *record)
         return false;
     if (record->head.type == PL_RECORD_KEY)
         return pl_keyed_keeps(sup, record);
+    if (record->head.type == PL_RECORD_SUBMIT && pl_outbox_keeps(sup, &record->head.job, location))
+        return true;
     const struct pl_stranded *stranded = find_stranded(sup, &record->head.job);
     if (stranded != NULL)
         return record->head.type != PL_RECORD_SUBMIT || stranded->location == location;
@@ -107,6 +110,8 @@ moved(void *user, const struct pl_record *head, uint64_t from, uint64_t to)
     if (head->type == PL_RECORD_FINISH)
         pl_outcome_store_moved(sup->outcomes, &head->job, from, to);
     if (head->type != PL_RECORD_SUBMIT)
+        return;
+    if (pl_outbox_moved(sup, &head->job, from, to))
         return;
     struct pl_stranded *stranded = find_stranded(sup, &head->job);
     if (stranded != NULL && stranded->location == from)
@@ -183,6 +188,7 @@ interrupt(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     result.lane = spec->lane;
     result.type = spec->type;
     result.key = spec->key;
+    result.notify = spec->notify;
     result.client = spec->client;
     result.client_seq = spec->client_seq;
     result.uid = spec->uid;
@@ -279,6 +285,23 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
     return step_restore(sup, job, &restore, PL_EV_RESTORE_JOB);
 }
 
+bool
+pl_restore_promised(struct pl_supervisor *sup, const struct pl_recovered_job *job)
+{
+    static struct pl_job_spec spec;
+    static struct pl_restore restore;
+    struct pl_record head;
+    if (!pl_job_read_spec(sup, job->submit_location, &head, &spec))
+        return true;
+    if (!fill_restore(sup, job, &spec, &restore)) {
+        strand(sup, job);
+        return true;
+    }
+    struct pl_step_facts facts = {.location = job->submit_location};
+    struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &restore.spec};
+    return pl_step_with(sup, &event, &facts) == PL_CORE_OK;
+}
+
 void
 pl_restore_settle(struct pl_supervisor *sup, const struct pl_recovered_job *job)
 {
@@ -315,6 +338,8 @@ pl_restore_outcome(struct pl_supervisor *sup, uint64_t location)
         struct pl_repeat_key numbered = {
             .client = result.client, .seq = result.client_seq, .uid = result.uid};
         pl_repeat_note(sup->repeats, &numbered, 0, &view.head.job);
+        if (result.notify.len > 0)
+            pl_outbox_seen(sup, location);
     }
     return rc;
 }
@@ -513,6 +538,7 @@ pl_restore(struct pl_supervisor *sup)
         rc = pl_store_begin(sup);
     if (rc < 0)
         return rc;
+    pl_outbox_settle(sup);
     pl_adopt_settle(sup); /* before time-outs may fire and jobs start */
     pl_link_started(sup);
     struct pl_event restored = {.kind = PL_EV_RESTORED};

@@ -14,6 +14,10 @@ int pl_restore(struct pl_supervisor *sup);
 /* How long outcomes are kept, of each pool of @config. */
 void pl_outcomes_configure(struct pl_supervisor *sup, const struct pl_config *config);
 
+/* A job whose SUBMIT is in the log and that is in no list, while the instance serves. Return: false
+ * when the core has no room: it is to be tried again. */
+bool pl_restore_promised(struct pl_supervisor *sup, const struct pl_recovered_job *job);
+
 /* ---- between restore.c and restore_store.c ---- */
 
 /* An outcome, its FINISH in the log, into the index. Return: as pl_outcome_store_put(). */

@@ -141,6 +141,7 @@ struct pl_supervisor {
     struct pl_repeats *repeats;
     struct pl_keys *keys; /* keyed.h */
     struct pl_dead_letters *dead_letters;
+    struct pl_outbox *outbox; /* notifications that the core does not have yet; NULL: never any */
     uint64_t dead_in_pool[PL_SUP_POOLS_MAX]; /* this epoch's, by the core's index */
     uint64_t dead_in_lane[PL_SUP_LANES_MAX];
     struct pl_store_client store; /* durable pools */

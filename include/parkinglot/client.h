@@ -188,6 +188,7 @@ struct pl_job_spec {
     const struct pl_id *after;
     size_t after_count;
     const char *traceparent, *tracestate;
+    const char *notify; /* a configured webhook that is told how it ended */
 };
 
 struct pl_ticket {

@@ -229,16 +229,16 @@ pl_memlog_takes(const struct pl_memlog *log, uint64_t body_len)
     return max == 0 || (bytes <= max && log->stats.live_bytes <= max - bytes);
 }
 
-int
-pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
-                 size_t part_count, uint64_t *ret_location)
+static int
+append(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
+       size_t part_count, bool promised, uint64_t *ret_location)
 {
     PL_ASSERT(log->ready);
     uint64_t body_len;
     if (!parts_len(parts, part_count, &body_len))
         return PL_MEMLOG_E_TOO_BIG;
     uint64_t bytes = pl_record_bytes(body_len);
-    if (head->type == PL_RECORD_SUBMIT && !pl_memlog_takes(log, body_len))
+    if (!promised && head->type == PL_RECORD_SUBMIT && !pl_memlog_takes(log, body_len))
         return PL_MEMLOG_E_FULL;
     struct pl_record record = *head;
     record.lsn = log->stats.next_lsn;
@@ -251,6 +251,20 @@ pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const stru
     log->stats.records++;
     log->stats.appended_bytes += bytes;
     return 0;
+}
+
+int
+pl_memlog_append(struct pl_memlog *log, const struct pl_record *head, const struct pl_str *parts,
+                 size_t part_count, uint64_t *ret_location)
+{
+    return append(log, head, parts, part_count, false, ret_location);
+}
+
+int
+pl_memlog_append_promised(struct pl_memlog *log, const struct pl_record *head,
+                          const struct pl_str *parts, size_t part_count, uint64_t *ret_location)
+{
+    return append(log, head, parts, part_count, true, ret_location);
 }
 
 int

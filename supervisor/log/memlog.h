@@ -163,6 +163,11 @@ void pl_memlog_free(struct pl_memlog *log);
 int pl_memlog_append(struct pl_memlog *log, const struct pl_record *head,
                      const struct pl_str *parts, size_t part_count, uint64_t *ret_location);
 
+/* The same for a SUBMIT that was promised before: max_bytes does not refuse it. */
+int pl_memlog_append_promised(struct pl_memlog *log, const struct pl_record *head,
+                              const struct pl_str *parts, size_t part_count,
+                              uint64_t *ret_location);
+
 /**
  * pl_memlog_append_restored() - a record that the store kept, under the lsn it was born with
  * @head: as it was; the record is marked PL_RECORD_COPIED, so it is not fed back

@@ -107,8 +107,66 @@ START_TEST(examples_have_their_verdict)
     expect_example("minimal.yaml", 0);
     expect_example("quickstart.yaml", 0);
     expect_example("lanes.yaml", 0);
-    expect_example("p-scheduler.json", 3);
+    expect_example("p-scheduler.json", 2);
     expect_example("reference.yaml", 10);
+}
+END_TEST
+
+static void
+expect_error(const char *text, const char *error)
+{
+    char *messages = NULL;
+    struct pl_config *config = parse(text, true, &messages);
+    ck_assert_msg(config == NULL && strstr(messages, error) != NULL, "%s: %s", text, messages);
+    free(messages);
+}
+
+#define HOOK(rest) "version: 1\nwebhooks: {w: {" rest "}}\npools: {p: {max_units: 1"
+
+START_TEST(webhooks_are_checked)
+{
+    expect_error(HOOK("url: \"http://x.org\"") "}}\n", "only https leaves this machine");
+    expect_error(HOOK("url: \"ftp://x.org\"") "}}\n", "expected an https address");
+    expect_error(HOOK("url: \"https://x\", secret: secret:none") "}}\n",
+                 "there is no secret 'none'");
+    expect_error(HOOK("url: \"https://x\", events: [job.done]") "}}\n", "is no event");
+    expect_error(HOOK("url: \"https://x\"") ", mailbox: {notifier: {type: http, webhook: v}}}}\n",
+                 "there is no webhook 'v'");
+    expect_error(HOOK("url: \"https://x\"") ", mailbox: {notifier: http}}}\n",
+                 "who is to be told is missing");
+    expect_error(HOOK("url: \"https://x\"") "}, webhooks: {max_units: 1}}\n",
+                 "the name is that of the pool of notifications");
+    expect_error(HOOK("url: \"https://x\"") ", mailbox: {notifier: {type: http, webhook: w, "
+                                            "base_url: \"https://y\"}}}}\n",
+                 "base_url cannot stand beside webhook");
+}
+END_TEST
+
+START_TEST(deliveries_have_a_pool)
+{
+    struct pl_diagnostics diags = PL_DIAGNOSTICS_INIT;
+    struct pl_config
+        *config =
+            parse(HOOK("url: \"https://x/\\u0041\", secret: \"a\\\"b\", connections: 16, "
+                       "disable_after: 10s, retry: {initial_delay: 1s, max_delay: 4s, multiplier: "
+                       "2.0}") ", mailbox: {notifier: {type: http, base_url: \"https://y\"}}}}\n",
+                  true, NULL);
+    ck_assert_ptr_nonnull(config);
+    ck_assert_uint_eq(config->webhook_count, 2);
+    ck_assert_str_eq(config->pools[0].notifier.webhook, "mailbox-p");
+    ck_assert_int_eq(pl_config_add_webhook_pool(config, NULL, &diags), 0);
+    ck_assert_int_eq(pl_config_add_webhook_pool(config, NULL, &diags), 0);
+    ck_assert_uint_eq(config->pool_count, 2);
+    const struct pl_config_pool *pool = pl_config_find_pool(config, PL_CONFIG_WEBHOOK_POOL);
+    ck_assert_ptr_nonnull(pool);
+    const struct pl_config_lane *lane = pl_config_find_lane(pool, "w");
+    ck_assert_uint_eq(lane->max_concurrency, 16);
+    ck_assert_uint_eq(lane->retry.max_retries, 4); /* after 1, 3, 7 and 11 seconds */
+    ck_assert_uint_eq(pool->workers[0].concurrency, 20);
+    ck_assert_ptr_nonnull(strstr(pool->workers[0].executor.config, "\"a\\\"b\""));
+    ck_assert_ptr_nonnull(pl_config_find_lane(pool, "mailbox-p"));
+    pl_config_free(config);
+    pl_diagnostics_deinit(&diags);
 }
 END_TEST
 
@@ -257,6 +315,8 @@ main(void)
 {
     Suite *suite = suite_create("config");
     TCase *tc = tcase_create("config");
+    tcase_add_test(tc, webhooks_are_checked);
+    tcase_add_test(tc, deliveries_have_a_pool);
     tcase_add_test(tc, bad_inputs_are_told_exactly);
     tcase_add_test(tc, a_queue_is_durable_unless_told_otherwise);
     tcase_add_test(tc, examples_have_their_verdict);
