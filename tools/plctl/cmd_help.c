@@ -54,7 +54,7 @@ plctl_cmd_help(struct plctl *ctl, const struct pl_args *args)
                "Usage\n  plctl [-i INSTANCE] [--json] COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands\n");
         for (const struct pl_command *c = plctl_commands; c->name != NULL; c++)
             if (!c->hidden)
-                printf("  %-16s %s\n", c->name, c->summary);
+                printf("  %-18s %s\n", c->name, c->summary);
         printf("\nplctl help COMMAND says more. Exit statuses are in plctl(1).\n");
         return 0;
     }
@@ -139,8 +139,8 @@ complete_bash(FILE *to)
                 "    elif [[ -z $cmd ]]; then\n        words=\"");
     print_words(NULL, to);
     fprintf(to, "\"\n    elif [[ -z $sub ]]; then\n        case $cmd in\n");
-    static const char *const groups[] = {"job",     "pool", "lane", "workers",
-                                         "mailbox", "dlq",  "db",   "executor"};
+    static const char *const groups[] = {"job", "pool",    "lane", "workers", "mailbox",
+                                         "dlq", "webhook", "db",   "executor"};
     for (size_t i = 0; i < PL_ARRAY_LEN(groups); i++) {
         fprintf(to, "        %s) words=\"", groups[i]);
         print_words(groups[i], to);

@@ -35,6 +35,7 @@
     FLAG(0, "at-most-once", "never start it twice"), \
     VALUE(0, "label", "KEY=VALUE", "a label; may be repeated"), \
     VALUE(0, "idempotency-key", "KEY", "the same key gives the first job again"), \
+    VALUE(0, "notify", "WEBHOOK", "a configured webhook is told how it ended"), \
     VALUE(0, "tenant", "NAME", "on behalf of (administrators only)"), \
     VALUE(0, "user", "NAME", "key of the mailbox"), \
     VALUE(0, "session", "NAME", "key of the mailbox, and affinity"), \
@@ -161,6 +162,18 @@ static const struct pl_option dlq_change_options[] = {
     FLAG('a', "all", "all that match, instead of ids"), DLQ_FILTER,
     FLAG(0, "dry-run", "count, change nothing"), END };
 
+static const struct pl_option webhook_deliveries_options[] = {
+    FLAG(0, "failed", "those alone that were given up"), END };
+static const struct pl_option webhook_resend_options[] = {
+    VALUE('a', "all", "WEBHOOK", "all of this one that were given up, instead of ids"), END };
+
+static const char *const webhook_deliveries_examples[] = {
+    "plctl webhook deliveries gateway", "what waits, is under way, and was sent",
+    "plctl webhook deliveries --failed", "what was given up, with the reason", NULL };
+static const char *const webhook_resend_examples[] = {
+    "plctl webhook resend --all gateway", "the receiver is back: all that was given up", NULL };
+static const char *const webhook_test_examples[] = {
+    "plctl webhook test gateway", "posts a test event, and says what came back", NULL };
 static const char *const start_examples[] = {
     "plctl start pools.yaml", "in the foreground, until Ctrl-C",
     "plctl start -d pools.yaml", "in the background; returns when jobs are taken", NULL };
@@ -277,6 +290,10 @@ const struct pl_command plctl_commands[] = {
     { "dlq show", NULL, "ID", "all about one: attempts, error, signal, last log lines", NULL, dlq_show_options, NULL, 1, 1, false, false, plctl_cmd_dlq_show },
     { "dlq retry", NULL, "[ID...]", "run dead letters again", "A job runs again under its id, where it came from, with all its attempts anew.", dlq_change_options, dlq_retry_examples, 0, PL_ARGS_MANY, false, false, plctl_cmd_dlq_retry },
     { "dlq rm", NULL, "[ID...]", "forget dead letters; their outcomes stay", NULL, dlq_change_options, NULL, 0, PL_ARGS_MANY, false, false, plctl_cmd_dlq_rm },
+    { "webhook ls", NULL, "", "the receivers of notifications, and what is on its way to them", NULL, NULL, NULL, 0, 0, false, false, plctl_cmd_webhook_ls },
+    { "webhook deliveries", NULL, "[WEBHOOK]", "notifications, each with its state and last error", NULL, webhook_deliveries_options, webhook_deliveries_examples, 0, 1, false, false, plctl_cmd_webhook_deliveries },
+    { "webhook resend", NULL, "[ID...]", "send again what was given up", "A delivery keeps its id: a receiver that has it already knows it by that.", webhook_resend_options, webhook_resend_examples, 0, PL_ARGS_MANY, false, false, plctl_cmd_webhook_resend },
+    { "webhook test", NULL, "WEBHOOK", "post a test event once", NULL, NULL, webhook_test_examples, 1, 1, false, false, plctl_cmd_webhook_test },
     { "config", NULL, "check|print|schema|convert|diff [FILE...]", "check and show configurations", NULL, NULL, config_examples, 1, PL_ARGS_MANY, true, false, plctl_cmd_config },
     { "db stat", NULL, "", "what the store of durable pools holds", NULL, db_options, db_stat_examples, 0, 0, false, false, plctl_cmd_db_stat },
     { "db check", NULL, "[DIR]", "whether every row and record of a store or backup is whole", "The instance must be stopped. Exit 1 when something is damaged.", db_options, db_check_examples, 0, 1, false, false, plctl_cmd_db_check },

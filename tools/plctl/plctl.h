@@ -153,6 +153,8 @@ pl_command_fn plctl_cmd_workers_ls, plctl_cmd_workers_restart, plctl_cmd_workers
 pl_command_fn plctl_cmd_events, plctl_cmd_mailbox_ls, plctl_cmd_mailbox_fetch,
     plctl_cmd_mailbox_ack, plctl_cmd_mailbox_rm;
 pl_command_fn plctl_cmd_dlq_ls, plctl_cmd_dlq_show, plctl_cmd_dlq_retry, plctl_cmd_dlq_rm;
+pl_command_fn plctl_cmd_webhook_ls, plctl_cmd_webhook_deliveries, plctl_cmd_webhook_resend,
+    plctl_cmd_webhook_test;
 pl_command_fn plctl_cmd_config, plctl_cmd_executor_ls, plctl_cmd_executor_info,
     plctl_cmd_executor_check, plctl_cmd_doctor;
 pl_command_fn plctl_cmd_db_stat, plctl_cmd_db_check, plctl_cmd_db_backup, plctl_cmd_db_compact,

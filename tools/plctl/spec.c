@@ -135,6 +135,7 @@ plctl_spec_from(struct plctl *ctl, const struct pl_args *args, struct plctl_spec
     job->hold = pl_args_has(args, "hold");
     job->preemptible = pl_args_has(args, "preemptible");
     job->at_most_once = pl_args_has(args, "at-most-once");
+    job->notify = pl_args_get(args, "notify");
     job->idempotency_key = pl_args_get(args, "idempotency-key");
     job->tenant = pl_args_get(args, "tenant");
     job->user = pl_args_get(args, "user");

@@ -22,7 +22,7 @@ def plctl(*args, code=0):
 
 def commands():
     lines = plctl('help')[0].split('Commands\n')[1].split('\n\n')[0].splitlines()
-    return [' '.join(word for word in line[:18].split()) for line in lines]
+    return [' '.join(word for word in line[:20].split()) for line in lines]
 
 
 def main():
