@@ -204,7 +204,8 @@ const struct pl_option pl_options[] = {
       .words = pl_words_payload),
     KNOB("webhooks.*.max_inline", SIZE, "20KiB", "Results up to this size are sent."),
     R("webhooks.*.events", STRINGS, HOOK(events), NULL,
-      "Which outcomes: `job.OUTCOME`, `job.dead_lettered`, or `mailbox.delivered` for all (default)."),
+      "Which outcomes: `job.OUTCOME`, `job.dead_lettered`, or `mailbox.delivered` for all "
+      "(default)."),
     R("webhooks.*.timeout", DURATION, HOOK(timeout), "10s", "Of one delivery; 5s to connect.",
       .min = 100000000),
     R("webhooks.*.connections", COUNT, HOOK(connections), "4", "Deliveries at once.", .min = 1,
@@ -220,8 +221,7 @@ const struct pl_option pl_options[] = {
       "Random share of a delay, up and down.", .max = 1000),
     R("webhooks.*.allow_private_networks", BOOL, HOOK(allow_private), "false",
       "Allow private, loopback and link-local addresses, and http without TLS."),
-    R("webhooks.*.allow_private", ALIAS, 0, NULL, "The same.",
-      .target = "allow_private_networks"),
+    R("webhooks.*.allow_private", ALIAS, 0, NULL, "The same.", .target = "allow_private_networks"),
     R("webhooks.*.disable_after", DURATION, HOOK(give_up_after), "5d",
       "A delivery that failed for so long is given up, and kept to be resent.", .min = 1000000),
 

@@ -63,6 +63,7 @@ enum pl_record_outcome {
 #define PL_RECORD_DURABLE     4u          /* flag: of a durable pool, the store has it too */
 #define PL_RECORD_STUB        8u /* SUBMIT in memory: its payload is in the store (record/stub.h) */
 #define PL_RECORD_KEYED       16u /* SUBMIT: it carries the mark of an idempotency key */
+#define PL_RECORD_FLAGS       31u /* all of them */
 #define PL_RECORD_WALL_MS_MAX 0xffffffffffffLL
 
 /* The header, unpacked. */

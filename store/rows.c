@@ -32,8 +32,8 @@ check_body(struct pl_str content, size_t fixed_bytes)
     if (content.len - fixed_bytes != record.inline_bytes ||
         record.inline_bytes > record.body_bytes || record.inline_bytes > PL_ROW_INLINE ||
         record.head_bytes > record.data_at || record.data_at > record.body_bytes ||
-        record.wall_ms < 0 || record.wall_ms > PL_RECORD_WALL_MS_MAX || record.flags > 15 ||
-        record.body_bytes > PL_RECORD_BODY_MAX)
+        record.wall_ms < 0 || record.wall_ms > PL_RECORD_WALL_MS_MAX ||
+        (record.flags & ~PL_RECORD_FLAGS) != 0 || record.body_bytes > PL_RECORD_BODY_MAX)
         return "impossible lengths";
     return NULL;
 }

@@ -119,6 +119,7 @@ welcome(const struct house_start *start)
 {
     struct ledger *ledger = &house->ledger;
     struct pl_guard_message *message = say(PL_GUARD_WELCOME);
+    message->u.welcome.proto = PL_GUARD_PROTO_VERSION;
     ledger->epoch++;
     message->u.welcome.epoch = ledger->epoch;
     message->u.welcome.boot_id[0] = 9;
@@ -344,4 +345,20 @@ pl_guard_client_stopped(struct pl_guard_client *it)
 {
     (void)it;
     return 0;
+}
+
+/* Nothing is replaced by another program here. */
+int
+pl_guard_client_handover(struct pl_guard_client *it)
+{
+    (void)it;
+    return -ENOSYS;
+}
+
+int
+pl_guard_client_upgrade(struct pl_guard_client *it, enum pl_guard_part part, uint32_t timeout_ms,
+                        const char *program, const char *libexec)
+{
+    (void)it, (void)part, (void)timeout_ms, (void)program, (void)libexec;
+    return -ENOSYS;
 }

@@ -145,12 +145,11 @@ END_TEST
 START_TEST(deliveries_have_a_pool)
 {
     struct pl_diagnostics diags = PL_DIAGNOSTICS_INIT;
-    struct pl_config
-        *config =
-            parse(HOOK("url: \"https://x/\\u0041\", secret: \"a\\\"b\", connections: 16, "
-                       "disable_after: 10s, retry: {initial_delay: 1s, max_delay: 4s, multiplier: "
-                       "2.0}") ", mailbox: {notifier: {type: http, base_url: \"https://y\"}}}}\n",
-                  true, NULL);
+    struct pl_config *config =
+        parse(HOOK("url: \"https://x/\\u0041\", secret: \"a\\\"b\", connections: 16, "
+                   "disable_after: 10s, retry: {initial_delay: 1s, max_delay: 4s, multiplier: "
+                   "2.0}") ", mailbox: {notifier: {type: http, base_url: \"https://y\"}}}}\n",
+              true, NULL);
     ck_assert_ptr_nonnull(config);
     ck_assert_uint_eq(config->webhook_count, 2);
     ck_assert_str_eq(config->pools[0].notifier.webhook, "mailbox-p");
