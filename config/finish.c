@@ -49,6 +49,27 @@ pl_loader_where(const struct pl_loader *loader, const char *path)
     return (struct pl_config_pos){1, 1, 2};
 }
 
+/* @path: of the map; how often and when, of what never happens. */
+static void
+warn_of_retries_without_strategy(struct pl_loader *loader, const char *path,
+                                 const struct pl_config_retry *retry)
+{
+    static const char *const words[] = {"max_retries", "initial_delay", "delay"};
+    char key[PL_CONFIG_PATH_BYTES + 32];
+    if (retry->strategy != PL_CONFIG_RETRY_NONE)
+        return;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        snprintf(key, sizeof(key), "%s.%s", path, words[i]);
+        const struct pl_config_mark *mark = pl_config_find_mark(loader->config, key);
+        if (mark && !(i == 0 && retry->max_retries == 0)) {
+            pl_source_report(loader->source, PL_DIAG_WARNING, mark->key, mark->path,
+                             "strategy: exponential",
+                             "has no effect while strategy is none: nothing is retried");
+            return;
+        }
+    }
+}
+
 static void
 finish_lane(struct pl_loader *loader, const struct pl_config_pool *pool,
             struct pl_config_lane *lane)
@@ -64,6 +85,8 @@ finish_lane(struct pl_loader *loader, const struct pl_config_pool *pool,
     strncat(path, ".retry", sizeof(path) - strlen(path) - 1);
     if (!pl_config_find_mark(loader->config, path))
         lane->retry = pool->retry;
+    else
+        warn_of_retries_without_strategy(loader, path, &lane->retry);
 }
 
 static void
@@ -116,6 +139,8 @@ finish_pool(struct pl_loader *loader, struct pl_config_pool *pool)
     pool->pos = pl_loader_where(loader, path);
     if (!pool->mailbox.type)
         pool->mailbox.type = store_of_queue(pool->queue.type);
+    strncat(path, ".retry", sizeof(path) - strlen(path) - 1);
+    warn_of_retries_without_strategy(loader, path, &pool->retry);
     pl_config_finish_lanes(loader, pool);
     for (uint32_t i = 0; i < pool->lane_count; i++)
         finish_lane(loader, pool, &pool->lanes[i]);
