@@ -6,8 +6,9 @@
 
 Several clients (load.py) keep durable pools and a memory pool busy, while supervisor, store and
 workers, alone and together, get SIGKILL, or SIGSTOP and a while later SIGCONT or SIGKILL. Now and
-then everything is killed at once, the guard too, as in a power cut, and started again; memory
-pools lose their jobs then, durable ones nothing. After each round, all that was said is checked
+then everything is killed at once, the guard too, as in a power cut, or everything but some workers,
+which the next guard adopts, and started again; memory pools lose their jobs then, durable ones
+nothing. After each round, all that was said is checked
 (history.py), the units must be back, and after one more power cut every outcome must still be there.
 
 The seed decides what is done, not when the machine does it: a failing seed shows where to look, it
@@ -71,24 +72,24 @@ DURABLE = {'first', 'second'}
 POOLS = ['first', 'first', 'second', 'soft']
 
 
-def parent_of(pid):
+def is_ours(pid, marker):
     try:
-        text = pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='utf-8', errors='replace')
-        return int(text.rpartition(')')[2].split()[1])
-    except (OSError, ValueError):
-        return 0
+        return any(marker.encode() in pathlib.Path(f'/proc/{pid}/{name}').read_bytes()
+                   for name in ('environ', 'cmdline'))
+    except OSError:
+        return False
 
 
 class Victim:
-    """A child of the guard, held by a pidfd: the number may be somebody else's by now."""
+    """A process of the instance, held by a pidfd: the number may be somebody else's by now."""
 
-    def __init__(self, pid, program, guard):
+    def __init__(self, pid, program, marker):
         self.pid, self.program, self.fd = pid, program, -1
         try:
             self.fd = os.pidfd_open(pid)
         except OSError:
             return
-        if parent_of(pid) != guard:
+        if lib.program_of(pid) != program or not is_ours(pid, marker):
             self.close()
 
     def signal(self, number):
@@ -127,19 +128,18 @@ class Campaign:
     # ---- who dies ----
 
     def find_guard(self):
-        pids = [pid for pid in lib.processes_with(self.instance.dir.name)
-                if lib.program_of(pid) == 'pl-guard']
-        if len(pids) != 1:
-            raise AssertionError(f'guards: {pids}')
-        return pids[0]
+        """Between fork and exec what it starts has its name."""
+        def guards():
+            return [pid for pid in lib.processes_with(self.instance.dir.name)
+                    if lib.program_of(pid) == 'pl-guard']
+        return lib.until('one guard', lambda: (lambda pids: len(pids) == 1 and pids[0])(guards()))
 
     def victims(self):
-        try:
-            path = pathlib.Path(f'/proc/{self.guard}/task/{self.guard}/children')
-            pids = [int(word) for word in path.read_text(encoding='ascii').split()]
-        except OSError:
-            return []
-        return [Victim(pid, lib.program_of(pid), self.guard) for pid in pids]
+        """Adopted workers are no children of the guard: all of ours are looked for."""
+        marker = self.instance.dir.name
+        found = [(pid, lib.program_of(pid)) for pid in lib.processes_with(marker)]
+        return [Victim(pid, program, marker) for pid, program in found
+                if program in ('pl-supervisor', 'pl-store', 'pl-worker')]
 
     def choose(self, victims):
         """Some of them, as one blow."""
@@ -210,6 +210,27 @@ class Campaign:
         self.cuts.append((begin, time.monotonic_ns()))
         self.count('power cuts')
 
+    def behead(self):
+        """Guard and supervisor die, at times the store and some workers too, in any order; the rest
+        is left to those that are started then."""
+        begin = time.monotonic_ns()
+        victims = self.victims()
+        odds = {'pl-supervisor': 1, 'pl-store': 0.5, 'pl-worker': 0.2}
+        chosen = [victim for victim in victims if self.random.random() < odds[victim.program]]
+        left = sum(victim.program == 'pl-worker' for victim in victims if victim not in chosen)
+        chosen.append(Victim(self.guard, 'pl-guard', self.instance.dir.name))
+        self.random.shuffle(chosen)
+        for victim in chosen:
+            victim.signal(signal.SIGKILL)
+        for victim in victims + chosen:
+            victim.close()
+        lib.until('the guard is dead', lambda: not lib.alive(self.guard))
+        self.instance.start()
+        self.guard = self.find_guard()
+        self.cuts.append((begin, time.monotonic_ns()))
+        self.count('killed guard and supervisor')
+        self.count('workers left to the next guard', left)
+
     # ---- a round ----
 
     def round(self, number, seconds):
@@ -247,7 +268,7 @@ class Campaign:
             if now > begin + 3 * seconds + 30:
                 raise AssertionError(f'only {killed} supervisors were killed in {now - begin:.0f} s')
             if now > next_cut:
-                self.power_cut()
+                self.random.choice([self.power_cut, self.behead])()
                 next_cut = now + 5 + self.random.random() * 20
             time.sleep(self.random.random() ** 2 * 0.6)
             self.blow(loads)
