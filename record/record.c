@@ -23,7 +23,7 @@ pl_record_head_pack(uint8_t out[PL_RECORD_HEAD_BYTES], const struct pl_record *h
                     uint32_t body_len)
 {
     PL_ASSERT(head->wall_ms >= 0 && head->wall_ms <= PL_RECORD_WALL_MS_MAX);
-    PL_ASSERT(head->flags < 16 && body_len <= PL_RECORD_BODY_MAX);
+    PL_ASSERT((head->flags & ~PL_RECORD_FLAGS) == 0 && body_len <= PL_RECORD_BODY_MAX);
     uint64_t wall = (uint64_t)head->wall_ms;
     pl_put_le32(out + OFF_CRC, 0);
     pl_put_le32(out + OFF_BODY_LEN, body_len);

@@ -60,10 +60,10 @@ enum pl_record_outcome {
 #define PL_RECORD_BODY_MAX    0x7fffff00u /* bytes of a body */
 #define PL_RECORD_COPIED      1u          /* flag: moved by compaction, keeps its lsn */
 #define PL_RECORD_DEAD_LETTER 2u          /* FINISH: the SUBMIT stays; ACK: the dead letter goes */
+#define PL_RECORD_KEYED       2u          /* SUBMIT: it carries the mark of an idempotency key */
 #define PL_RECORD_DURABLE     4u          /* flag: of a durable pool, the store has it too */
 #define PL_RECORD_STUB        8u /* SUBMIT in memory: its payload is in the store (record/stub.h) */
-#define PL_RECORD_KEYED       16u /* SUBMIT: it carries the mark of an idempotency key */
-#define PL_RECORD_FLAGS       31u /* all of them */
+#define PL_RECORD_FLAGS       15u /* all of them: four bits of the header */
 #define PL_RECORD_WALL_MS_MAX 0xffffffffffffLL
 
 /* The header, unpacked. */
