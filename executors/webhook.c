@@ -297,6 +297,10 @@ hold(struct hook *hook, long long seconds)
         return;
     if (seconds > HOLD_MAX)
         seconds = HOLD_MAX;
+    char text[160];
+    int len = snprintf(text, sizeof(text), "webhook %s asks to be left alone for %lld s",
+                       hook->name, seconds);
+    api->log(worker, NULL, PL_EXEC_LOG_INFO, text, (size_t)len);
     hook->hold_timer = api->timer(worker, seconds * NS_PER_S, release, hook);
     if (hook->hold_timer == 0)
         release(hook);

@@ -196,7 +196,8 @@ class Webhook(unittest.TestCase):
             return (429, {'Retry-After': '2'})
         self.answers['/main'] = answer
         job = self.echo('hard')
-        self.came(job)
+        lib.until('it was understood', lambda: 'asks to be left alone for 2 s' in
+                  self.instance.log())
         later = [self.echo('soft') for _ in range(3)]
         self.all_came(later, '/main')
         self.came(job, count=2)
@@ -206,6 +207,7 @@ class Webhook(unittest.TestCase):
         self.answers['/other'] = lambda delivery: (410, {})
         job = self.echo('own')
         self.came(job)
+        lib.until('it was understood', lambda: 'answered 410 (gone)' in self.instance.log())
         second = self.echo('own')
         lib.until('both are dead letters', lambda: len(
             self.plctl('dlq', 'ls', '-p', 'webhooks', '--json').json()) == 2)
