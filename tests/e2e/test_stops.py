@@ -75,7 +75,7 @@ class Drain(lib.Test):
         self.assertEqual(self.instance.job(queued)['state'], 'queued')
         drain = self.instance.popen('drain')
         lib.until('it takes no new jobs', lambda: self.instance.plctl(
-            'run', '-n', '--', 'true').code == 7)
+            'run', '-n', '--detach', '--', 'true').code == 7)
         self.assertIsNone(drain.poll())
         gate.write_text('go\n')
         drain.communicate()
