@@ -174,10 +174,13 @@ pl_store_begin(struct pl_supervisor *sup)
     }
     pl_storelink_set_control(&store->link, 0);
     store->sent = sent.lsn;
-    store->flight_first = sent.lsn + 1;
-    /* Nobody waits for what an earlier supervisor sent: its sessions are gone. */
-    store->appended = store->durable = sent.source;
     pl_memlog_feed_start(sup->log, sent.source);
+    /* What an earlier supervisor sent may still be on its way to the disk, what it only logged is
+     * yet to be sent: a repeat, or who asks for an outcome, waits for it as the first one did. */
+    store->durable = 0;
+    store->appended = pl_memlog_feed_last(sup->log, sent.source);
+    if (!pl_store_flight_begin(store, sent.lsn, sent.source))
+        return -ENOMEM;
     pl_store_mark(sup);
     store->began = true;
     return 0;

@@ -146,6 +146,9 @@ void pl_store_appended(struct pl_supervisor *sup, uint64_t lsn);
 /* True when everything up to @lsn of our log that is marked is on disk; 0: always. */
 bool pl_store_has(const struct pl_supervisor *sup, uint64_t lsn);
 
+/* At a start: the last record in the ring, as both logs number it. Return: false without memory. */
+bool pl_store_flight_begin(struct pl_store_client *store, uint64_t lsn, uint64_t source);
+
 /* Each turn: how far it is durable, whether it serves. */
 void pl_store_collect(struct pl_supervisor *sup);
 /* Sends what the log has for it, as far as the ring takes it; rings once. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "supervisor/gate.h"
 #include "supervisor/supervisor.h"
 #include "util/fd.h"
@@ -41,6 +42,18 @@ flight_grow(struct pl_store_client *store)
     store->flight = grown;
     store->flight_head = 0;
     store->flight_capacity = capacity;
+    return true;
+}
+
+bool
+pl_store_flight_begin(struct pl_store_client *store, uint64_t lsn, uint64_t source)
+{
+    PL_ASSERT(store->flight_count == 0);
+    if (store->flight_capacity == 0 && !flight_grow(store))
+        return false;
+    store->flight[store->flight_head] = source;
+    store->flight_first = lsn;
+    store->flight_count = 1;
     return true;
 }
 

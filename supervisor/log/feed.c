@@ -88,3 +88,18 @@ pl_memlog_feed_next(struct pl_memlog *log)
     PL_ASSERT(found);
     log->feed_at += view.bytes;
 }
+
+uint64_t
+pl_memlog_feed_last(struct pl_memlog *log, uint64_t after_lsn)
+{
+    struct pl_record_view view;
+    uint32_t chunk = log->feed_chunk;
+    uint64_t at = log->feed_at, last = after_lsn;
+    while (pl_memlog_feed_peek(log, &view)) {
+        last = view.head.lsn;
+        pl_memlog_feed_next(log);
+    }
+    log->feed_chunk = chunk;
+    log->feed_at = at;
+    return last;
+}

@@ -246,6 +246,10 @@ void pl_memlog_feed_start(struct pl_memlog *log, uint64_t after_lsn);
 bool pl_memlog_feed_peek(struct pl_memlog *log, struct pl_record_view *ret_view);
 void pl_memlog_feed_next(struct pl_memlog *log);
 
+/* The lsn of the last record that is there for the store; @after_lsn when there is none. Looks at
+ * all of them: for a start. */
+uint64_t pl_memlog_feed_last(struct pl_memlog *log, uint64_t after_lsn);
+
 /* Number of the chunk that the feed stands in: every durable record in an earlier one was given. 0:
  * it was not started. */
 uint32_t pl_memlog_feed_chunk(const struct pl_memlog *log);

@@ -146,6 +146,32 @@ class Durable(lib.Test):
         self.assertEqual(waits.returncode, 0)
         self.assertEqual(self.result(out.decode().strip()), 'x')
 
+    def test_an_outcome_is_told_when_the_disk_has_it_whoever_has_died(self):
+        """The next supervisor finds the outcome in the log; a power cut could still undo it."""
+        gate = self.instance.dir / 'gate'
+        os.mkfifo(gate)
+        job = self.instance.run_detached('sh', '-c', f'read line < {gate}; echo "$line"')
+        self.instance.until_state(job, 'running')
+        store, supervisor = self.one('pl-store'), self.instance.supervisor_pid()
+        os.kill(store, signal.SIGSTOP)
+        gate.write_text('first\n')
+        lib.until('it ended', lambda: self.pool('build')['finished_total']['succeeded'] == 1)
+        os.kill(supervisor, signal.SIGKILL)
+        lib.until('another supervisor serves', lambda: self.instance.plctl('status').code == 0 and
+                  self.instance.supervisor_pid() != supervisor)
+        asking = [self.instance.popen(*args) for args in (
+            ('wait', job), ('result', job), ('job', 'show', job), ('mailbox', 'ls'),
+            ('cancel', job))]
+        for process in asking:
+            with self.assertRaises(subprocess.TimeoutExpired, msg=process.args):
+                process.wait(timeout=0.3)
+        self.power_cut()
+        for process in asking:
+            process.communicate()
+        gate.write_text('second\n')
+        self.assertEqual(self.result(job), 'second\n')
+        self.assertEqual(self.instance.job(job)['attempt'], 2)
+
     def test_the_store_dies_and_nobody_notices(self):
         for round_ in range(5):
             os.kill(self.one('pl-store'), signal.SIGKILL)

@@ -160,6 +160,31 @@ class Durable(lib.Test):
 
 
 class OnDisk(Durable):
+    def test_a_repeat_waits_for_the_disk_whoever_has_died(self):
+        args = ['submit', 'echo', '-p', 'quick', '-d', 'x', '--id-only', '--idempotency-key', 'k']
+        self.submit('before')
+        store = self.one('pl-store')
+        os.kill(store, signal.SIGSTOP)
+        try:
+            first = self.instance.popen(*args)
+            lib.until('it was taken', lambda: self.submitted() == 2)
+            first.kill()
+            first.communicate()
+            self.supervisor_dies()
+            again = self.instance.popen(*args)
+            with self.assertRaises(subprocess.TimeoutExpired):
+                again.wait(timeout=1)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        out, _ = again.communicate(timeout=lib.LIMIT)
+        self.assertEqual(again.returncode, 0)
+        self.power_cut()
+        self.instance.plctl('wait', out.decode().strip(), code=0)
+
+    def submitted(self):
+        return sum(pool['submitted_total'] for pool in self.instance.stats()['pools']
+                   if pool['name'] == 'quick')
+
     def test_a_repeat_waits_for_the_disk_too(self):
         store = self.one('pl-store')
         os.kill(store, signal.SIGSTOP)
