@@ -264,9 +264,6 @@ off_t guard_roster_place(uint32_t index);
 /* Takes in those that are left; whoever does not come is ended, and its tree. Nothing of the last
  * run is left outside of the table afterwards. Message in @err. */
 int guard_heirs_take(struct guard *g, struct pl_error *err);
-/* The same guard in a new program: its table of children is there, and the run directory. Opens
- * what an exec has closed, and notes again what only the roster has of the children. */
-int guard_heirs_resume(struct guard *g, struct pl_error *err);
 void guard_heirs_close(struct guard *g);
 void guard_heir_ended(struct guard *g, uint32_t index, pl_time now);
 void guard_heir_latecomer(struct guard *g);

@@ -441,32 +441,6 @@ guard_heirs_take(struct guard *g, struct pl_error *err)
 
 /* ---- afterwards ---- */
 
-static int
-resume_child(struct guard *g, struct child *child, uint32_t index)
-{
-    struct roster_entry entry;
-    int r = guard_roster_read(g, index, &entry);
-
-    if (r <= 0 || entry.worker != child->worker || entry.gen != child->gen)
-        return r < 0 ? r : 0; /* its tree is gone: it waits for a FORGET */
-    memcpy(child->tree, entry.tree, sizeof(child->tree));
-    child->heir = entry.heir != 0;
-    return child->heir && !child->reaped && !watch(g, child) ? -errno : 0;
-}
-
-int
-guard_heirs_resume(struct guard *g, struct pl_error *err)
-{
-    int r = guard_roster_open(g, err);
-
-    for (uint32_t i = 0; i < PL_GUARD_WORKERS_MAX && r == 0; i++)
-        if (g->children[i].state != CHILD_FREE)
-            r = resume_child(g, &g->children[i], i);
-    if (r < 0 && err->text[0] == '\0')
-        pl_error_set_errno(err, r, "go on with %s/roster", g->options.run_dir);
-    return r < 0 ? r : open_listener(g, err);
-}
-
 void
 guard_heirs_close(struct guard *g)
 {
