@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include "supervisor/version.h"
+#include "util/cleanup.h"
 #include "util/fd.h"
 #include "util/log.h"
 #include "util/paths.h"
+#include "util/program.h"
 
 #define TIMEOUT_MS_DEFAULT 10000
 #define TIMEOUT_MS_MAX     3600000
@@ -124,21 +126,31 @@ pl_upgrade_told(struct pl_supervisor *sup, const struct pl_guard_upgrade_is *tol
 
 /* ---- the store ---- */
 
+/* It is started by its path, more than once: nobody else may put another into its place either. */
+static int
+check_program(const char *program, struct pl_error *err)
+{
+    char folder[PL_PATH_BYTES];
+    PL_CLEANUP_FD int fd = -1;
+    size_t len = (size_t)(strrchr(program, '/') - program);
+    memcpy(folder, program, len);
+    memcpy(folder + len, "/", 2);
+    int rc = pl_program_open(program, &fd, err);
+    return rc < 0 ? rc : pl_program_check_folder(folder, err);
+}
+
 static int
 begin_store(struct pl_supervisor *sup, const char *program, struct pl_error *err)
 {
     struct pl_upgrade *upgrade = &sup->upgrade;
     char old[32];
-    if (access(program, X_OK) < 0) {
-        int rc = -errno;
-        pl_error_set_errno(err, rc, "%.100s", program);
+    int rc = check_program(program, err);
+    if (rc < 0)
         return rc;
-    }
     snprintf(old, sizeof(old), "/proc/%d/exe", (int)sup->store.pid);
     upgrade->old_store_fd = open(old, O_PATH | O_CLOEXEC);
-    int rc = upgrade->old_store_fd < 0
-                 ? -errno
-                 : pl_store_replace(sup, program, sup->now + upgrade->timeout);
+    rc = upgrade->old_store_fd < 0 ? -errno
+                                   : pl_store_replace(sup, program, sup->now + upgrade->timeout);
     if (rc < 0)
         pl_error_set_errno(err, rc, "the store that runs cannot be replaced");
     else

@@ -309,9 +309,6 @@ void guard_super_ready(struct guard *g);
 void guard_super_over(struct guard *g, int exit_status, pl_time now);
 
 /* upgrade.c */
-/* Opens a program that this guard may run: a regular file, executable, of root or of our own user,
- * and nobody else can write to it. Return: 0 and *ret_fd (O_PATH), or negative errno and @err. */
-int guard_program_open(const char *path, int *ret_fd, struct pl_error *err);
 /* The environment of what is started: ours, with PL_LIBEXEC_DIR as it has become. Static. */
 char **guard_environment(const struct guard *g);
 void guard_upgrade_ask(struct guard *g, const struct pl_guard_upgrade *message, pl_time now);

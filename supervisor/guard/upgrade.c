@@ -5,47 +5,22 @@
  * death is, so nothing here has to know them.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "supervisor/guard/guard.h"
 #include "util/fd.h"
 #include "util/log.h"
+#include "util/program.h"
 
 #define ENV_MAX        1024
 #define TIMEOUT_NS_MAX (3600 * PL_NS_PER_S)
 
 extern char **environ;
-
-int
-guard_program_open(const char *path, int *ret_fd, struct pl_error *err)
-{
-    struct stat file;
-    int fd = open(path, O_PATH | O_CLOEXEC);
-    int r = fd < 0 || fstat(fd, &file) < 0 ? -errno : 0;
-
-    if (r < 0) {
-        pl_error_set_errno(err, r, "%.100s", path);
-    } else if (!S_ISREG(file.st_mode) || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0) {
-        r = -EACCES;
-        pl_error_set(err, "%.100s is no program that can be run", path);
-    } else if ((file.st_uid != 0 && file.st_uid != geteuid()) || (file.st_mode & 022) != 0) {
-        r = -EPERM;
-        pl_error_set(err, "%.100s can be changed by others: it has to be root's or our own user's",
-                     path);
-    }
-    if (r < 0)
-        pl_fd_close(fd);
-    else
-        *ret_fd = fd;
-    return r;
-}
 
 char **
 guard_environment(const struct guard *g)
@@ -99,7 +74,8 @@ guard_upgrade_ask(struct guard *g, const struct pl_guard_upgrade *message, pl_ti
         decide(g, PL_GUARD_UPGRADE_REFUSED, "the instance stops, or an upgrade is under way");
         return;
     }
-    if (guard_program_open(message->program, &fd, &err) < 0) {
+    if ((message->libexec[0] != '\0' && pl_program_check_folder(message->libexec, &err) < 0) ||
+        pl_program_open(message->program, &fd, &err) < 0) {
         decide(g, PL_GUARD_UPGRADE_REFUSED, "%.180s", err.text);
         return;
     }

@@ -58,6 +58,7 @@ class Base(test_adopt.Base):
         """A folder with programs that differ in the version that they tell."""
         folder = pathlib.Path(self.instance.dir / f'new-{last}')
         folder.mkdir()
+        folder.chmod(0o755)  # whatever the umask
         version = self.version[:-1] + last
         for part in parts:
             if part not in self.programs:
@@ -76,6 +77,7 @@ class Base(test_adopt.Base):
         else:
             folder = pathlib.Path(self.instance.dir / 'new-fake')
             folder.mkdir()
+            folder.chmod(0o755)
         target = folder / f'pl-{part}'
         target.unlink(missing_ok=True)
         shutil.copy(FAKE, target)
@@ -259,6 +261,15 @@ class Unhealthy(Base):
         self.assertIn('changed by others', self.part(told, 'supervisor')['why'])
         self.check_unharmed(same_supervisor=True)
 
+    def test_others_can_put_something_beside_it(self):
+        """The folder is where workers and stores are taken from, from then on."""
+        folder, _ = self.new_version()
+        folder.chmod(0o777)
+        told = self.upgrade('--from', folder, code=1)
+        self.assertEqual(self.part(told, 'supervisor')['outcome'], 'refused')
+        self.assertIn('changed by others', self.part(told, 'supervisor')['why'])
+        self.check_unharmed(same_supervisor=True)
+
     def test_the_configuration_is_wrong(self):
         text = self.instance.config.read_text()
         self.instance.config.write_text(text.replace('max_units', 'max_unitz'))
@@ -392,6 +403,16 @@ class Durable(Base):
         lib.until('another worker', lambda: worker not in self.workers('sh') and
                   len(self.workers('sh')) == 2)
         self.assertEqual(self.result(self.instance.submit('echo', '-p', 'build', '-d', 'x')).out, 'x')
+
+    def test_others_can_change_the_store(self):
+        store = self.pids('pl-store')
+        folder, _ = self.new_version()
+        (folder / 'pl-store').chmod(0o757)
+        told = self.upgrade('--from', folder, '--workers', 'keep', code=1)
+        self.assertEqual(self.part(told, 'supervisor')['outcome'], 'done')
+        self.assertEqual(self.part(told, 'store')['outcome'], 'refused')
+        self.assertIn('changed by others', self.part(told, 'store')['why'])
+        self.assertEqual(self.pids('pl-store'), store)
 
     @unittest.skipIf(FAKE is None, 'needs PL_TEST_FAKE_PROGRAM')
     def test_a_store_that_is_not_healthy(self):
