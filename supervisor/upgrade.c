@@ -114,6 +114,8 @@ pl_upgrade_told(struct pl_supervisor *sup, const struct pl_guard_upgrade_is *tol
     *last = *told;
     last->why[sizeof(last->why) - 1] = '\0';
     pl_upgrade_guard_is(sup, told->version);
+    if (told->serial == sup->upgrade.serial)
+        return; /* how the one before went: the guard told it before it read what we asked */
     if (told->part == PL_GUARD_PART_SUPERVISOR)
         told_of_supervisor(sup, last);
     else if (sup->upgrade.part == PL_UPGRADE_GUARD && told->outcome != PL_GUARD_UPGRADE_RUNNING)
@@ -246,6 +248,7 @@ begin(struct pl_supervisor *sup, const char *program, const char *libexec, struc
     enum pl_guard_part part =
         upgrade->part == PL_UPGRADE_GUARD ? PL_GUARD_PART_GUARD : PL_GUARD_PART_SUPERVISOR;
     upgrade->deadline = sup->now + upgrade->timeout;
+    upgrade->serial = upgrade->last.serial;
     int rc = pl_guard_client_upgrade(sup->guard, part, (uint32_t)(upgrade->timeout / PL_NS_PER_MS),
                                      program, libexec);
     if (rc < 0)

@@ -25,6 +25,7 @@ struct pl_upgrade {
     char old_store_path[32];
     char why[PL_GUARD_WHY_BYTES];
     struct pl_guard_upgrade_is last; /* what the guard told last */
+    uint32_t serial; /* of what it had told last when we asked: an answer has a later one */
     char guard_version[PL_GUARD_VERSION_BYTES];
 };
 

@@ -194,6 +194,61 @@ class Upgrade(Base):
         client.close()
 
 
+@unittest.skipIf(peer.msgpack is None, 'needs python3-msgpack')
+class AskedAtOnce(Base):
+    def halt(self, pid):
+        os.kill(pid, signal.SIGSTOP)
+        self.addCleanup(lambda: lib.alive(pid) and os.kill(pid, signal.SIGCONT))
+        lib.until('it is stopped', lambda: test_adopt.state_of(pid) == 'T')
+
+    def catch(self, path, guard):
+        """Return: a client of a new supervisor whose READY the guard has not read; None: it has."""
+        served = self.instance.log().count('the new supervisor serves')
+        before, client = self.pids('pl-supervisor'), peer.Client(path)
+        client.call('instance.upgrade', part='supervisor')
+        client.close()
+        while True:
+            found = self.pids('pl-supervisor')
+            if found and found != before:
+                break
+        self.halt(guard)
+        try:
+            return peer.Client(path, timeout=2)
+        except OSError:
+            return None  # it has not even got its welcome
+        finally:
+            if self.instance.log().count('the new supervisor serves') != served:
+                os.kill(guard, signal.SIGCONT)
+
+    def test_the_answer_is_not_that_of_the_one_before(self):
+        """The guard tells that an upgrade is done when another one has been asked for already."""
+        path = next(pathlib.Path(self.instance.dir / 'run').glob('parking-lot/*/pl.sock'))
+        guard, = self.pids('pl-guard')
+        for attempt in range(50):
+            client = self.catch(path, guard)
+            if client is not None and test_adopt.state_of(guard) == 'T':
+                break
+            os.kill(guard, signal.SIGCONT)
+            if client is not None:
+                client.close()
+            lib.until('it is done', lambda: self.instance.plctl('status').code == 0)
+        else:
+            self.skipTest('the guard was never stopped in time')
+        supervisor, = self.pids('pl-supervisor')
+        self.halt(supervisor)
+        asked = client.send('instance.upgrade', {'part': 'supervisor'})
+        served = self.instance.log().count('the new supervisor serves')
+        os.kill(guard, signal.SIGCONT)
+        lib.until('the guard has read', lambda: self.instance.log().count(
+            'the new supervisor serves') == served + 1 and test_adopt.state_of(guard) == 'S')
+        os.kill(supervisor, signal.SIGCONT)
+        number, error, _ = client.receive()
+        self.assertEqual((number, error), (asked, None))
+        client.close()
+        lib.until('another one serves', lambda: self.pids('pl-supervisor') not in ([], [supervisor])
+                  and self.instance.plctl('status').code == 0)
+
+
 @unittest.skipIf(FAKE is None, 'needs PL_TEST_FAKE_PROGRAM')
 class Unhealthy(Base):
     def setUp(self):
