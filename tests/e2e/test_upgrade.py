@@ -113,6 +113,19 @@ class Upgrade(Base):
         text = self.instance.plctl('upgrade', '--check', code=0).out
         self.assertIn('compatible', text)
 
+    @unittest.skipIf(os.geteuid() != 0, 'needs root')
+    def test_another_users_programs_are_not_run(self):
+        """What plctl asks is told by the instance, and run as who asks."""
+        folder = next(pathlib.Path(self.instance.dir / 'run').glob('parking-lot/*/pl.sock')).parent
+        for options in (('--check',), ()):
+            os.chown(folder, 65534, -1)
+            try:
+                refused = self.instance.plctl('upgrade', *options)
+            finally:
+                os.chown(folder, 0, -1)
+            self.assertNotEqual(refused.code, 0)
+            self.assertIn('another user', refused.err)
+
     def test_everything_is_new_and_jobs_run_on(self):
         jobs = {name: self.gated(name) for name in 'abcd'}
         before, workers = self.everybody(), set(self.workers())

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tools/plctl/json.h"
@@ -396,7 +397,8 @@ finish(const struct upgrade *up, bool good, bool changed)
 /* ---- the command ---- */
 
 /* One upgrade at a time: the lock goes with the process. Taken before anything is asked, because
- * while a supervisor is replaced nobody answers. */
+ * while a supervisor is replaced nobody answers. Programs that the instance names are run by us, in
+ * an environment that it names: its user must be one who may do that. */
 static int
 lock(const struct plctl *ctl)
 {
@@ -406,7 +408,12 @@ lock(const struct plctl *ctl)
     if (pl_paths_instance(ctl->instance, NULL, true, name, &err) < 0 ||
         pl_paths_run_dir(name, run_dir, &err) < 0)
         return 0;
+    struct stat folder;
     int fd = open(run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, &folder) == 0 && folder.st_uid != 0 && folder.st_uid != geteuid())
+        return plctl_fail(1,
+                          "instance %s is another user's (uid %u): its programs are not run as us",
+                          name, (unsigned)folder.st_uid);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
         return plctl_fail(EXIT_BUSY, "an upgrade of instance %s is under way", name);
     return 0; /* one that we cannot see: its supervisor refuses a second one */
