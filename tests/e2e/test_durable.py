@@ -31,21 +31,13 @@ pools:
 """
 
 
-def program_of(pid):
-    try:
-        with open(f'/proc/{pid}/cmdline', 'rb') as file:
-            return os.path.basename(file.read().split(b'\0')[0]).decode()
-    except OSError:
-        return ''
-
-
 class Durable(lib.Test):
     config = CONFIG
 
     def pids(self, *programs):
         """Processes of this instance, by program."""
         return [pid for pid in lib.processes_with(self.instance.dir.name)
-                if program_of(pid) in programs]
+                if lib.program_of(pid) in programs]
 
     def one(self, program):
         return lib.until(f'one {program} runs',

@@ -38,26 +38,18 @@ echo done
 '''
 
 
-def program_of(pid):
-    try:
-        with open(f'/proc/{pid}/cmdline', 'rb') as file:
-            return os.path.basename(file.read().split(b'\0')[0]).decode()
-    except OSError:
-        return ''
-
-
 class Orphans(lib.Test):
     config = CONFIG
 
     def kill(self, *programs):
         """SIGKILL to these programs of the instance. Return: every process that was there."""
         left = lib.processes_with(self.instance.dir.name)
-        killed = [pid for pid in left if program_of(pid) in programs]
+        killed = [pid for pid in left if lib.program_of(pid) in programs]
         self.assertEqual(len(killed), len(programs))
         for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped, none sees the other die first
             for pid in killed:
                 os.kill(pid, number)
-        guard = [pid for pid in killed if program_of(pid) in ('pl-guard', '')]
+        guard = [pid for pid in killed if lib.program_of(pid) in ('pl-guard', '')]
         lib.until('the guard is dead', lambda: not any(lib.alive(pid) for pid in guard))
         return left
 
