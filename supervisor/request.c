@@ -1,5 +1,6 @@
 #include "supervisor/request.h"
 
+#include <fnmatch.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 #include "base/assert.h"
 #include "supervisor/act.h"
 #include "supervisor/version.h"
+#include "supervisor/wait.h"
 
 /* What a client may have open at once without asking for trouble: waits cost memory here. */
 #define MAX_INFLIGHT 4096u
@@ -112,6 +114,37 @@ pl_request_job(struct pl_supervisor *sup, const struct pl_session *session,
     char text[PL_UUID_TEXT_BYTES];
     pl_rpc_error_set(error, PL_E_NO_JOB, "no such job: %s", pl_uuid_format(id, text));
     return false;
+}
+
+bool
+pl_request_outcome(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id,
+                   struct pl_job_result *ret_result)
+{
+    uint64_t gate;
+    if (!pl_outcome_find(sup, id, ret_result, &gate) || !pl_request_may(session, ret_result->uid))
+        return false;
+    pl_gate_close(sup, session, gate);
+    return true;
+}
+
+bool
+pl_request_wants(struct pl_str wanted, struct pl_str have)
+{
+    return wanted.len == 0 ||
+           (wanted.len == have.len && memcmp(wanted.data, have.data, have.len) == 0);
+}
+
+bool
+pl_request_wants_type(struct pl_str pattern, struct pl_str type)
+{
+    char glob[PL_TYPE_BYTES_MAX + 1], subject[PL_TYPE_BYTES_MAX + 1];
+    if (pattern.len == 0)
+        return true;
+    if (pattern.len > PL_TYPE_BYTES_MAX || type.len > PL_TYPE_BYTES_MAX)
+        return false;
+    snprintf(glob, sizeof(glob), "%.*s", (int)pattern.len, pattern.data);
+    snprintf(subject, sizeof(subject), "%.*s", (int)type.len, type.data);
+    return fnmatch(glob, subject, 0) == 0;
 }
 
 static void

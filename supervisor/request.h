@@ -37,6 +37,13 @@ void pl_reply_error(struct pl_supervisor *sup, const struct pl_request *request,
 void pl_reply_fail(struct pl_supervisor *sup, const struct pl_request *request, int code,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* A text of a reply: one that is empty is left out. */
+static inline struct pl_str
+pl_reply_text(struct pl_str text)
+{
+    return text.len > 0 ? text : (struct pl_str){NULL, 0};
+}
+
 /* ---- finding, with the answer to the client when it is not there ---- */
 
 /* By name; empty: the only pool of the instance. Return: NULL and *error filled. */
@@ -55,6 +62,18 @@ bool pl_request_may(const struct pl_session *session, uint32_t uid);
 bool pl_request_job(struct pl_supervisor *sup, const struct pl_session *session,
                     const struct pl_uuid *id, struct pl_job_view *ret_view,
                     struct pl_rpc_error *error);
+
+/* An outcome that the peer may see; it views into the log. What is told of it from here on waits
+ * until it is durable. Return: false, *ret_result has then no meaning. */
+bool pl_request_outcome(struct pl_supervisor *sup, struct pl_session *session,
+                        const struct pl_uuid *id, struct pl_job_result *ret_result);
+
+/* ---- filters of lists ---- */
+
+/* Whether a list that was asked for @wanted holds what has @have; empty: everything. */
+bool pl_request_wants(struct pl_str wanted, struct pl_str have);
+/* The same with a pattern of fnmatch(3). */
+bool pl_request_wants_type(struct pl_str pattern, struct pl_str type);
 
 /* ---- handlers ---- */
 

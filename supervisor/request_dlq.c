@@ -2,7 +2,6 @@
  * dlq.ls, dlq.show, dlq.retry, dlq.rm: what clients see and do of dead letters. A user has their
  * own, administrators all.
  */
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,37 +25,11 @@ static struct pl_job_result result;
 /* Elements of a list are written apart: how many there are is known only at the end. */
 static struct pl_mp_writer list;
 
-static struct pl_str
-present(struct pl_str value)
-{
-    return value.len > 0 ? value : (struct pl_str){NULL, 0};
-}
-
 /* ---- which ---- */
 
 struct filter {
     struct pl_str pool, lane, type;
 };
-
-static bool
-equal_or_any(struct pl_str wanted, struct pl_str have)
-{
-    return wanted.len == 0 ||
-           (wanted.len == have.len && memcmp(wanted.data, have.data, have.len) == 0);
-}
-
-static bool
-matches_type(struct pl_str glob, struct pl_str type)
-{
-    char pattern[PL_TYPE_BYTES_MAX + 1], subject[PL_TYPE_BYTES_MAX + 1];
-    if (glob.len == 0)
-        return true;
-    if (glob.len > PL_TYPE_BYTES_MAX || type.len > PL_TYPE_BYTES_MAX)
-        return false;
-    snprintf(pattern, sizeof(pattern), "%.*s", (int)glob.len, glob.data);
-    snprintf(subject, sizeof(subject), "%.*s", (int)type.len, type.data);
-    return fnmatch(pattern, subject, 0) == 0;
-}
 
 /* Fills `result` with the letter's, when the peer may see it and it is one that was asked for. What
  * is told of it from here on waits until it is durable. */
@@ -67,9 +40,9 @@ may_see(struct pl_supervisor *sup, struct pl_session *session, const struct filt
     uint64_t gate;
     if (!pl_dead_read(sup, letter, &result, &gate) || !pl_request_may(session, result.uid))
         return false;
-    if (filter != NULL &&
-        (!equal_or_any(filter->lane, result.lane) || !equal_or_any(filter->pool, result.pool) ||
-         !matches_type(filter->type, result.type)))
+    if (filter != NULL && (!pl_request_wants(filter->lane, result.lane) ||
+                           !pl_request_wants(filter->pool, result.pool) ||
+                           !pl_request_wants_type(filter->type, result.type)))
         return false;
     pl_gate_close(sup, session, gate);
     return true;
@@ -138,17 +111,17 @@ fill_letter(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
     reply->lane = result.lane;
     reply->type = result.type;
     reply->attempt = result.attempts;
-    reply->error = present(result.error);
-    reply->reason = present(result.reason);
+    reply->error = pl_reply_text(result.error);
+    reply->reason = pl_reply_text(result.reason);
     if ((result.flags & PL_RESULT_HAS_EXIT) != 0)
         reply->exit_code = (int32_t)result.exit_code;
     reply->signal = (int32_t)result.signal;
-    reply->worker = present(result.worker);
+    reply->worker = pl_reply_text(result.worker);
     reply->worker_pid = result.worker_pid;
     reply->uid = result.uid;
-    reply->tenant = present(result.key.tenant);
-    reply->user = present(result.key.user);
-    reply->session = present(result.key.session);
+    reply->tenant = pl_reply_text(result.key.tenant);
+    reply->user = pl_reply_text(result.key.user);
+    reply->session = pl_reply_text(result.key.session);
     reply->submitted_at_ms = result.submitted_ms;
     reply->started_at_ms = result.started_ms;
     reply->finished_at_ms = result.finished_ms;
@@ -156,7 +129,7 @@ fill_letter(struct pl_supervisor *sup, const struct pl_dead_letter *letter,
     if (!pl_job_read_spec(sup, letter->submit, &submit, &spec))
         pl_job_spec_init(&spec);
     reply->payload_bytes = spec.payload.len;
-    reply->content_type = present(spec.content_type);
+    reply->content_type = pl_reply_text(spec.content_type);
 }
 
 void
@@ -233,9 +206,9 @@ pl_request_dlq_show(struct pl_supervisor *sup, const struct pl_request *request)
             pl_reply_fail(sup, request, PL_E_IO, "%s; 'no_payload' shows the rest", why);
             return;
         }
-        reply.payload = present(spec.payload);
+        reply.payload = pl_reply_text(spec.payload);
     }
-    reply.log_tail = present(result.log_tail);
+    reply.log_tail = pl_reply_text(result.log_tail);
     reply.log_cut = (result.flags & PL_RESULT_LOG_CUT) != 0;
     pl_rep_dlq_show_encode(pl_reply_begin(sup, request), &reply);
 }

@@ -1,7 +1,6 @@
 /*
  * What clients ask about jobs: wait, result, get, list, cancel, explain, hold, release.
  */
-#include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,23 +26,6 @@ static struct pl_str
 text(const char *chars)
 {
     return (struct pl_str){chars, strlen(chars)};
-}
-
-static struct pl_str
-present(struct pl_str value)
-{
-    return value.len > 0 ? value : (struct pl_str){NULL, 0};
-}
-
-/* Fills `result`. What is told of it from here on waits until it is durable. */
-static bool
-may_see_outcome(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
-{
-    uint64_t gate;
-    if (!pl_outcome_find(sup, id, &result, &gate) || !pl_request_may(session, result.uid))
-        return false;
-    pl_gate_close(sup, session, gate);
-    return true;
 }
 
 /* ---- wait ---- */
@@ -78,7 +60,7 @@ wait_for(struct pl_supervisor *sup, struct wait *wait, const struct pl_uuid *id)
     struct pl_session *session = wait->request->session;
     struct pl_job_view view;
     struct pl_rpc_error error;
-    if (may_see_outcome(sup, session, id)) {
+    if (pl_request_outcome(sup, session, id, &result)) {
         pl_outcome_encode(pl_reply_begin(sup, wait->request), id, &result, wait->req->result);
         return true;
     }
@@ -159,7 +141,7 @@ pl_request_result(struct pl_supervisor *sup, const struct pl_request *request)
     struct pl_job_view view;
     if (pl_req_job_id_decode(request->params, &req, &error) != 0)
         pl_reply_error(sup, request, &error);
-    else if (may_see_outcome(sup, request->session, &req.id))
+    else if (pl_request_outcome(sup, request->session, &req.id, &result))
         pl_outcome_encode(pl_reply_begin(sup, request), &req.id, &result, true);
     else if (!pl_request_job(sup, request->session, &req.id, &view, &error))
         pl_reply_error(sup, request, &error);
@@ -223,7 +205,7 @@ fill_live(struct pl_supervisor *sup, const struct pl_job_view *view, bool explai
     reply->pool = text(sup->pools[view->pool].config->name);
     reply->lane = lane_name(sup, view->lane);
     reply->type = pl_core_string(&sup->core, view->type);
-    reply->tenant = present(pl_core_string(&sup->core, view->tenant));
+    reply->tenant = pl_reply_text(pl_core_string(&sup->core, view->tenant));
     reply->attempt = view->attempt;
     reply->priority = view->priority;
     reply->uid = view->uid;
@@ -233,8 +215,8 @@ fill_live(struct pl_supervisor *sup, const struct pl_job_view *view, bool explai
     fill_run(sup, view, reply);
     if (pl_job_read_spec(sup, view->body, &head, &spec)) {
         reply->submitted_at_ms = head.wall_ms;
-        reply->user = present(spec.key.user);
-        reply->session = present(spec.key.session);
+        reply->user = pl_reply_text(spec.key.user);
+        reply->session = pl_reply_text(spec.key.session);
         reply->deadline_ms = spec.deadline_wall_ms;
         reply->run_at_ms = spec.run_at_wall_ms;
         reply->payload_bytes = spec.payload.len;
@@ -261,10 +243,10 @@ fill_ended(const struct pl_uuid *id, struct pl_rep_job *reply)
     reply->type = result.type;
     reply->attempt = result.attempts;
     reply->uid = result.uid;
-    reply->tenant = present(result.key.tenant);
-    reply->user = present(result.key.user);
-    reply->session = present(result.key.session);
-    reply->worker = present(result.worker);
+    reply->tenant = pl_reply_text(result.key.tenant);
+    reply->user = pl_reply_text(result.key.user);
+    reply->session = pl_reply_text(result.key.session);
+    reply->worker = pl_reply_text(result.worker);
     reply->worker_pid = result.worker_pid;
     reply->submitted_at_ms = result.submitted_ms;
     reply->started_at_ms = result.started_ms;
@@ -272,8 +254,8 @@ fill_ended(const struct pl_uuid *id, struct pl_rep_job *reply)
     if ((result.flags & PL_RESULT_HAS_EXIT) != 0)
         reply->exit_code = (int32_t)result.exit_code;
     reply->signal = (int32_t)result.signal;
-    reply->error = present(result.error);
-    reply->reason = present(result.reason);
+    reply->error = pl_reply_text(result.error);
+    reply->reason = pl_reply_text(result.reason);
     reply->result_bytes = result.data.len;
 }
 
@@ -288,7 +270,7 @@ pl_request_get(struct pl_supervisor *sup, const struct pl_request *request)
         pl_reply_error(sup, request, &error);
         return;
     }
-    if (may_see_outcome(sup, request->session, &req.id)) {
+    if (pl_request_outcome(sup, request->session, &req.id, &result)) {
         fill_ended(&req.id, &reply);
     } else if (pl_request_job(sup, request->session, &req.id, &view, &error)) {
         fill_live(sup, &view, true, &reply);
@@ -300,30 +282,11 @@ pl_request_get(struct pl_supervisor *sup, const struct pl_request *request)
 }
 
 static bool
-matches(struct pl_str wanted, struct pl_str have)
-{
-    return wanted.len == 0 ||
-           (wanted.len == have.len && memcmp(wanted.data, have.data, have.len) == 0);
-}
-
-static bool
-matches_type(struct pl_str glob, struct pl_str type)
-{
-    char pattern[PL_TYPE_BYTES_MAX + 1], subject[PL_TYPE_BYTES_MAX + 1];
-    if (glob.len == 0)
-        return true;
-    if (glob.len > PL_TYPE_BYTES_MAX || type.len > PL_TYPE_BYTES_MAX)
-        return false;
-    snprintf(pattern, sizeof(pattern), "%.*s", (int)glob.len, glob.data);
-    snprintf(subject, sizeof(subject), "%.*s", (int)type.len, type.data);
-    return fnmatch(pattern, subject, 0) == 0;
-}
-
-static bool
 listed(const struct pl_req_job_list *req, const struct pl_rep_job *job)
 {
-    return matches(req->pool, job->pool) && matches(req->lane, job->lane) &&
-           matches(req->tenant, job->tenant) && matches_type(req->type, job->type) &&
+    return pl_request_wants(req->pool, job->pool) && pl_request_wants(req->lane, job->lane) &&
+           pl_request_wants(req->tenant, job->tenant) &&
+           pl_request_wants_type(req->type, job->type) &&
            (req->state == PL_JOB_NONE || req->state == job->state) &&
            (req->outcome == PL_OUTCOME_NONE || req->outcome == job->outcome);
 }
@@ -362,7 +325,7 @@ list_ended(struct pl_supervisor *sup, struct pl_session *session, const struct p
         if (pl_outcome_store_list(sup->outcomes, NULL, 0, cursor, &entry, 1, cursor) == 0)
             return false;
         struct pl_rep_job reply;
-        if (!may_see_outcome(sup, session, &entry.job))
+        if (!pl_request_outcome(sup, session, &entry.job, &result))
             continue;
         fill_ended(&entry.job, &reply);
         if (!listed(req, &reply))
@@ -461,7 +424,7 @@ pl_request_cancel(struct pl_supervisor *sup, const struct pl_request *request)
         return;
     }
     if (!pl_request_job(sup, request->session, &req.id, &view, &error)) {
-        if (may_see_outcome(sup, request->session, &req.id))
+        if (pl_request_outcome(sup, request->session, &req.id, &result))
             pl_reply_fail(sup, request, PL_E_CONFLICT, "the job has ended already: %s",
                           pl_proto_outcome_text((int)result.outcome));
         else
@@ -627,7 +590,7 @@ pl_request_explain(struct pl_supervisor *sup, const struct pl_request *request)
     reply.id = req.id;
     char sentence[256];
     struct pl_mp_writer needs = PL_MP_WRITER_NULL;
-    if (may_see_outcome(sup, request->session, &req.id)) {
+    if (pl_request_outcome(sup, request->session, &req.id, &result)) {
         reply.state = PL_JOB_ENDED;
         snprintf(sentence, sizeof(sentence), "has ended: %s",
                  pl_proto_outcome_text((int)result.outcome));

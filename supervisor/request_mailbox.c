@@ -17,17 +17,6 @@ static struct pl_job_result result;
 /* Messages are written apart: how many there are is known only at the end. */
 static struct pl_mp_writer list;
 
-/* Fills `result`. What is told of it from here on waits until it is durable. */
-static bool
-may_see(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id)
-{
-    uint64_t gate;
-    if (!pl_outcome_find(sup, id, &result, &gate) || !pl_request_may(session, result.uid))
-        return false;
-    pl_gate_close(sup, session, gate);
-    return true;
-}
-
 static bool
 is_own_tenant(const struct pl_session *session, struct pl_str tenant)
 {
@@ -71,7 +60,7 @@ fill_page(struct pl_supervisor *sup, struct pl_session *session, const struct pl
         if (page->more)
             return;
         page->cursor = next;
-        if (!may_see(sup, session, &entry.job))
+        if (!pl_request_outcome(sup, session, &entry.job, &result))
             continue;
         pl_outcome_encode(&list, &entry.job, &result, !req->no_result);
         page->count++;
@@ -154,7 +143,8 @@ pl_request_mailbox_ack(struct pl_supervisor *sup, const struct pl_request *reque
     }
     if (pl_mp_list_open(req.ids, &it) == 0)
         while (pl_mp_list_next(&it, &raw))
-            if (pl_mp_get_uuid(raw, &id) == 0 && may_see(sup, request->session, &id) &&
+            if (pl_mp_get_uuid(raw, &id) == 0 &&
+                pl_request_outcome(sup, request->session, &id, &result) &&
                 acknowledge(sup, request->session, &id))
                 count++;
     pl_reply_ok(sup, request, count);

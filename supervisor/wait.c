@@ -6,12 +6,6 @@
 #include "supervisor/act.h"
 #include "supervisor/request.h"
 
-static struct pl_str
-present(struct pl_str text)
-{
-    return text.len > 0 ? text : (struct pl_str){NULL, 0};
-}
-
 void
 pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
                   const struct pl_job_result *result, bool with_result)
@@ -22,26 +16,26 @@ pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
     reply.outcome = (enum pl_outcome)result->outcome;
     reply.state = PL_JOB_ENDED;
     reply.pool = result->pool;
-    reply.lane = present(result->lane);
+    reply.lane = pl_reply_text(result->lane);
     reply.type = result->type;
     reply.attempt = result->attempts;
     if ((result->flags & PL_RESULT_HAS_EXIT) != 0)
         reply.exit_code = (int32_t)result->exit_code;
     reply.signal = (int32_t)result->signal;
-    reply.error = present(result->error);
-    reply.reason = present(result->reason);
+    reply.error = pl_reply_text(result->error);
+    reply.reason = pl_reply_text(result->reason);
     if (with_result)
         reply.result = result->data;
     reply.result_bytes = result->data.len;
-    reply.content_type = present(result->content_type);
+    reply.content_type = pl_reply_text(result->content_type);
     reply.submitted_at_ms = result->submitted_ms;
     reply.started_at_ms = result->started_ms;
     reply.finished_at_ms = result->finished_ms;
-    reply.worker = present(result->worker);
+    reply.worker = pl_reply_text(result->worker);
     reply.worker_pid = result->worker_pid;
-    reply.tenant = present(result->key.tenant);
-    reply.user = present(result->key.user);
-    reply.session = present(result->key.session);
+    reply.tenant = pl_reply_text(result->key.tenant);
+    reply.user = pl_reply_text(result->key.user);
+    reply.session = pl_reply_text(result->key.session);
     pl_rep_outcome_encode(writer, &reply);
 }
 
