@@ -84,28 +84,6 @@ put_outcome(struct answer *answer, struct pl_query *query, const struct pl_query
     return 0;
 }
 
-static int
-put_outcomes(struct answer *answer, struct pl_query *query, uint64_t *damaged)
-{
-    struct pl_query_entry entries[PAGE];
-    struct pl_query_page page = {.more = true};
-    while (page.more) {
-        struct pl_query_cursor after = page.cursor;
-        int rc = pl_query_mailbox(query, NULL, 0, &after, entries, PAGE, &page);
-        if (rc != 0)
-            return rc;
-        *damaged += page.damaged;
-        for (size_t i = 0; i < page.count; i++) {
-            rc = put_outcome(answer, query, &entries[i]);
-            if (rc == PL_DB_E_DAMAGED)
-                (*damaged)++;
-            else if (rc != 0)
-                return rc;
-        }
-    }
-    return 0;
-}
-
 /* ---- dead letters ---- */
 
 static int
@@ -140,19 +118,23 @@ put_dead_letter(struct answer *answer, struct pl_query *query, const struct pl_q
     return 0;
 }
 
+/* ---- pages of either ---- */
+
 static int
-put_dead_letters(struct answer *answer, struct pl_query *query, uint64_t *damaged)
+put_pages(struct answer *answer, struct pl_query *query, bool dead, uint64_t *damaged)
 {
     struct pl_query_entry entries[PAGE];
     struct pl_query_page page = {.more = true};
     while (page.more) {
         struct pl_query_cursor after = page.cursor;
-        int rc = pl_query_dead(query, 0, &after, entries, PAGE, &page);
+        int rc = dead ? pl_query_dead(query, 0, &after, entries, PAGE, &page)
+                      : pl_query_mailbox(query, NULL, 0, &after, entries, PAGE, &page);
         if (rc != 0)
             return rc;
         *damaged += page.damaged;
         for (size_t i = 0; i < page.count; i++) {
-            rc = put_dead_letter(answer, query, &entries[i]);
+            rc = dead ? put_dead_letter(answer, query, &entries[i])
+                      : put_outcome(answer, query, &entries[i]);
             if (rc == PL_DB_E_DAMAGED)
                 (*damaged)++;
             else if (rc != 0)
@@ -270,9 +252,9 @@ pl_answer_all(struct pl_store *store, struct pl_error *err)
     int rc = pl_query_new(store->db, &query);
     if (rc != 0)
         return rc;
-    rc = put_outcomes(&answer, query, &damaged);
+    rc = put_pages(&answer, query, false, &damaged);
     if (rc == 0)
-        rc = put_dead_letters(&answer, query, &damaged);
+        rc = put_pages(&answer, query, true, &damaged);
     if (rc == 0)
         rc = put_jobs(&answer, query, &damaged);
     if (rc == 0)
