@@ -9,18 +9,6 @@
 #include "tools/plctl/spec.h"
 #include "tools/plctl/table.h"
 
-static char *
-text_of(struct pl_value map, const char *key)
-{
-    return pl_value_text(pl_value_get(map, key));
-}
-
-static int64_t
-int_of(struct pl_value map, const char *key)
-{
-    return pl_value_int(pl_value_get(map, key), 0);
-}
-
 /* ---- which ---- */
 
 static void
@@ -48,7 +36,7 @@ call_page(struct plctl *ctl, const struct pl_args *args, int64_t limit, char **c
     *cursor = NULL;
     int failed = plctl_call(ctl, "dlq.ls", params, ret_reply);
     if (failed == 0)
-        *cursor = text_of(pl_reply_value(*ret_reply), "next");
+        *cursor = plctl_text_of(pl_reply_value(*ret_reply), "next");
     return failed;
 }
 
@@ -117,21 +105,21 @@ letter_json(struct pl_json *json, struct pl_value letter)
     char text[37];
     pl_value_id(pl_value_get(letter, "id"), &id);
     pl_json_text(json, "id", pl_id_format(id, text));
-    pl_json_text(json, "outcome", pl_outcome_name((int)int_of(letter, "outcome")));
+    pl_json_text(json, "outcome", pl_outcome_name((int)plctl_int_of(letter, "outcome")));
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
-        char *value = text_of(letter, texts[i]);
+        char *value = plctl_text_of(letter, texts[i]);
         pl_json_text(json, texts[i], value);
         pl_free(value);
     }
     for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++) {
         if (pl_value_type(pl_value_get(letter, numbers[i])) == PL_VALUE_INT)
-            pl_json_int(json, numbers[i], int_of(letter, numbers[i]));
+            pl_json_int(json, numbers[i], plctl_int_of(letter, numbers[i]));
         else
             pl_json_null(json, numbers[i]);
     }
-    pl_json_time(json, "submitted_at", int_of(letter, "submitted_at_ms"));
-    pl_json_time(json, "started_at", int_of(letter, "started_at_ms"));
-    pl_json_time(json, "finished_at", int_of(letter, "finished_at_ms"));
+    pl_json_time(json, "submitted_at", plctl_int_of(letter, "submitted_at_ms"));
+    pl_json_time(json, "started_at", plctl_int_of(letter, "started_at_ms"));
+    pl_json_time(json, "finished_at", plctl_int_of(letter, "finished_at_ms"));
 }
 
 static void
@@ -142,16 +130,16 @@ add_row(struct pl_table *table, struct pl_value letter)
     char text[37], when[32];
     pl_value_id(pl_value_get(letter, "id"), &id);
     pl_table_add(table, "%s", pl_id_format(id, text));
-    pl_table_add(table, "%s", pl_outcome_name((int)int_of(letter, "outcome")));
+    pl_table_add(table, "%s", pl_outcome_name((int)plctl_int_of(letter, "outcome")));
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
-        char *value = text_of(letter, texts[i]);
+        char *value = plctl_text_of(letter, texts[i]);
         pl_table_add(table, "%s", value != NULL ? value : "");
         pl_free(value);
     }
-    pl_table_add(table, "%" PRId64, int_of(letter, "attempt"));
-    pl_table_add(table, "%" PRId64, int_of(letter, "payload_bytes"));
-    pl_table_add(table, "%s", pl_time_text(int_of(letter, "finished_at_ms"), when));
-    char *error = text_of(letter, "error");
+    pl_table_add(table, "%" PRId64, plctl_int_of(letter, "attempt"));
+    pl_table_add(table, "%" PRId64, plctl_int_of(letter, "payload_bytes"));
+    pl_table_add(table, "%s", pl_time_text(plctl_int_of(letter, "finished_at_ms"), when));
+    char *error = plctl_text_of(letter, "error");
     pl_table_add(table, "%.60s", error != NULL ? error : "");
     pl_free(error);
 }
@@ -264,23 +252,23 @@ show_text(struct pl_value letter)
     char text[37], when[32];
     pl_value_id(pl_value_get(letter, "id"), &id);
     printf("%-12s %s\n", "id", pl_id_format(id, text));
-    printf("%-12s %s\n", "outcome", pl_outcome_name((int)int_of(letter, "outcome")));
+    printf("%-12s %s\n", "outcome", pl_outcome_name((int)plctl_int_of(letter, "outcome")));
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
-        char *value = text_of(letter, texts[i]);
+        char *value = plctl_text_of(letter, texts[i]);
         if (value != NULL && value[0] != 0)
             printf("%-12s %s\n", texts[i], value);
         pl_free(value);
     }
-    printf("%-12s %" PRId64 "\n", "attempts", int_of(letter, "attempt"));
+    printf("%-12s %" PRId64 "\n", "attempts", plctl_int_of(letter, "attempt"));
     if (pl_value_int(pl_value_get(letter, "exit_code"), -1) >= 0)
-        printf("%-12s %" PRId64 "\n", "exit code", int_of(letter, "exit_code"));
-    show_signal(int_of(letter, "signal"));
+        printf("%-12s %" PRId64 "\n", "exit code", plctl_int_of(letter, "exit_code"));
+    show_signal(plctl_int_of(letter, "signal"));
     for (size_t i = 0; i < PL_ARRAY_LEN(times); i++)
-        if (int_of(letter, times[i]) > 0)
+        if (plctl_int_of(letter, times[i]) > 0)
             printf("%-12.*s %s\n", (int)strlen(times[i]) - 3, times[i],
-                   pl_time_text(int_of(letter, times[i]), when));
+                   pl_time_text(plctl_int_of(letter, times[i]), when));
     printf("%-12s %" PRId64 " bytes (plctl dlq show --payload writes them)\n", "payload",
-           int_of(letter, "payload_bytes"));
+           plctl_int_of(letter, "payload_bytes"));
     show_lines(pl_value_bytes(pl_value_get(letter, "log_tail")));
 }
 
@@ -327,11 +315,11 @@ struct total {
 static void
 add_up(struct pl_value reply, struct total *total)
 {
-    total->changed += int_of(reply, "changed");
-    total->refused += int_of(reply, "refused");
-    if (total->code == 0 && int_of(reply, "code") != 0) {
-        total->code = (int)int_of(reply, "code");
-        total->error = text_of(reply, "error");
+    total->changed += plctl_int_of(reply, "changed");
+    total->refused += plctl_int_of(reply, "refused");
+    if (total->code == 0 && plctl_int_of(reply, "code") != 0) {
+        total->code = (int)plctl_int_of(reply, "code");
+        total->error = plctl_text_of(reply, "error");
     }
 }
 
@@ -358,7 +346,7 @@ change_all(struct plctl *ctl, const struct pl_args *args, const char *method, in
         if (failed != 0)
             break;
         add_up(pl_reply_value(reply), total);
-        cursor = text_of(pl_reply_value(reply), "next");
+        cursor = plctl_text_of(pl_reply_value(reply), "next");
         pl_reply_free(reply);
     } while (cursor != NULL && (limit == 0 || total->changed + total->refused < limit));
     pl_free(cursor);

@@ -186,7 +186,7 @@ print_needs(struct pl_value needs)
     size_t at = 0;
 
     while (pl_value_next(needs, &at, NULL, &need)) {
-        char *kind = pl_value_text(pl_value_get(need, "kind"));
+        char *kind = plctl_text_of(need, "kind");
         const char *name = kind != NULL ? kind : "units";
         char a[32], b[32], c[32], d[32];
         printf("  %-10s needs %s, %s of %s in use, %s missing\n", name,
@@ -217,7 +217,7 @@ plctl_cmd_explain(struct plctl *ctl, const struct pl_args *args)
     if (done)
         return failed;
     struct pl_value root = pl_reply_value(reply);
-    char *sentence = pl_value_text(pl_value_get(root, "text"));
+    char *sentence = plctl_text_of(root, "text");
     int64_t eta_ms = pl_value_int(pl_value_get(root, "eta_ms"), -1);
     printf("%s %s: %s\n", pl_id_format(id, text),
            pl_state_name((int)pl_value_int(pl_value_get(root, "state"), 0)),
@@ -348,12 +348,6 @@ plctl_cmd_result(struct plctl *ctl, const struct pl_args *args)
 
 /* ---- show ---- */
 
-static char *
-text_of(struct pl_value map, const char *key)
-{
-    return pl_value_text(pl_value_get(map, key));
-}
-
 /* The word for why: of the end when it has ended, else of the wait. */
 static const char *
 wait_word(int wait)
@@ -380,20 +374,20 @@ show_json(struct pl_value job)
     struct pl_id id = {0};
     char text[37];
     int outcome = (int)pl_value_int(pl_value_get(job, "outcome"), 0);
-    char *reason = text_of(job, "reason");
+    char *reason = plctl_text_of(job, "reason");
 
     pl_value_id(pl_value_get(job, "id"), &id);
     pl_json_open(&json, NULL, '{');
     pl_json_text(&json, "id", pl_id_format(id, text));
-    pl_json_text(&json, "type", text_of(job, "type"));
-    pl_json_text(&json, "pool", text_of(job, "pool"));
-    pl_json_text(&json, "lane", text_of(job, "lane"));
+    pl_json_text(&json, "type", plctl_text_of(job, "type"));
+    pl_json_text(&json, "pool", plctl_text_of(job, "pool"));
+    pl_json_text(&json, "lane", plctl_text_of(job, "lane"));
     pl_json_text(&json, "state",
                  outcome != 0 ? pl_outcome_name(outcome)
                               : pl_state_name((int)pl_value_int(pl_value_get(job, "state"), 0)));
     pl_json_text(&json, "outcome", outcome != 0 ? pl_outcome_name(outcome) : NULL);
     pl_json_int(&json, "attempt", pl_value_int(pl_value_get(job, "attempt"), 0));
-    pl_json_text(&json, "worker", text_of(job, "worker"));
+    pl_json_text(&json, "worker", plctl_text_of(job, "worker"));
     int64_t pid = pl_value_int(pl_value_get(job, "worker_pid"), 0);
     if (pid > 0)
         pl_json_int(&json, "worker_pid", pid);
@@ -402,13 +396,13 @@ show_json(struct pl_value job)
     pl_json_time(&json, "submitted_at", pl_value_int(pl_value_get(job, "submitted_at_ms"), 0));
     pl_json_time(&json, "started_at", pl_value_int(pl_value_get(job, "started_at_ms"), 0));
     pl_json_time(&json, "finished_at", pl_value_int(pl_value_get(job, "finished_at_ms"), 0));
-    pl_json_text(&json, "error", text_of(job, "error"));
+    pl_json_text(&json, "error", plctl_text_of(job, "error"));
     pl_json_text(&json, "reason",
                  reason != NULL ? reason
                                 : wait_word((int)pl_value_int(pl_value_get(job, "wait"), 0)));
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++)
         if (pl_value_type(pl_value_get(job, texts[i])) == PL_VALUE_TEXT)
-            pl_json_text(&json, texts[i], text_of(job, texts[i]));
+            pl_json_text(&json, texts[i], plctl_text_of(job, texts[i]));
     for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++)
         if (pl_value_type(pl_value_get(job, numbers[i])) == PL_VALUE_INT)
             pl_json_int(&json, numbers[i], pl_value_int(pl_value_get(job, numbers[i]), 0));
@@ -441,7 +435,7 @@ show_text(struct pl_value job)
     if (wait != NULL)
         printf("%-12s %s (plctl explain says more)\n", "waits for", wait);
     for (size_t i = 0; i < PL_ARRAY_LEN(order); i++) {
-        char *value = text_of(job, order[i]);
+        char *value = plctl_text_of(job, order[i]);
         if (value != NULL && value[0] != 0)
             printf("%-12s %s\n", order[i], value);
         pl_free(value);

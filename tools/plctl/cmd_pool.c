@@ -12,7 +12,7 @@
 static void
 cell_text(struct pl_table *table, struct pl_value map, const char *key)
 {
-    char *text = pl_value_text(pl_value_get(map, key));
+    char *text = plctl_text_of(map, key);
 
     pl_table_add(table, "%s", text != NULL ? text : "");
     pl_free(text);
@@ -32,7 +32,7 @@ cell_units(struct pl_table *table, struct pl_value units)
     size_t at = 0, len = 0;
 
     while (pl_value_next(units, &at, NULL, &unit) && len < sizeof(text) - 100) {
-        char *kind = pl_value_text(pl_value_get(unit, "kind"));
+        char *kind = plctl_text_of(unit, "kind");
         const char *name = kind != NULL ? kind : "units";
         char used[32], capacity[32];
         len += (size_t)snprintf(
@@ -77,8 +77,8 @@ print_lanes(const struct plctl *ctl, struct pl_value lanes)
 
     pl_table_init(&table, "LANE STATE POLICY >PRIO >MIN >MAX >RUN >WAIT >DONE");
     while (pl_value_next(lanes, &at, NULL, &lane)) {
-        char *pool = pl_value_text(pl_value_get(lane, "pool"));
-        char *name = pl_value_text(pl_value_get(lane, "name"));
+        char *pool = plctl_text_of(lane, "pool");
+        char *name = plctl_text_of(lane, "name");
         uint64_t max = pl_value_uint(pl_value_get(lane, "max_concurrency"), 0);
         pl_table_add(&table, "%s/%s", pool != NULL ? pool : "", name != NULL ? name : "");
         cell_text(&table, lane, "state");
@@ -176,7 +176,7 @@ plctl_cmd_pool_show(struct plctl *ctl, const struct pl_args *args)
                                           "submitted_total", "rejected_total",  "retried_total",
                                           "finished_total",  "failed_total"};
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
-        char *text = pl_value_text(pl_value_get(pool, texts[i]));
+        char *text = plctl_text_of(pool, texts[i]);
         printf("%-16s %s\n", texts[i], text != NULL ? text : "-");
         pl_free(text);
     }
@@ -184,7 +184,7 @@ plctl_cmd_pool_show(struct plctl *ctl, const struct pl_args *args)
         printf("%-16s %" PRId64 "\n", numbers[i], pl_value_int(pl_value_get(pool, numbers[i]), 0));
     size_t at = 0;
     while (pl_value_next(pl_value_get(pool, "units"), &at, NULL, &unit)) {
-        char *kind = pl_value_text(pl_value_get(unit, "kind"));
+        char *kind = plctl_text_of(unit, "kind");
         const char *name = kind != NULL ? kind : "units";
         char used[32], capacity[32], peak[32];
         printf("%-16s %s of %s used, at most %s so far\n", name,

@@ -43,7 +43,7 @@ live_rows(struct plctl *ctl, const struct plctl_job_filter *filter, struct plctl
 static char *
 value_text(struct pl_value map, const char *key)
 {
-    char *text = pl_value_text(pl_value_get(map, key));
+    char *text = plctl_text_of(map, key);
     return text != NULL ? text : plctl_strdup("");
 }
 
@@ -114,7 +114,7 @@ socket_rows(struct plctl *ctl, const struct plctl_job_filter *filter, struct plc
             if (!plctl_job_wanted(filter, job) || (!filter->all && job->state == PL_JOB_ENDED))
                 jobs->count--;
         }
-        cursor = pl_value_text(pl_value_get(root, "next"));
+        cursor = plctl_text_of(root, "next");
         pl_reply_free(reply);
     } while (cursor != NULL && (filter->limit == 0 || jobs->count < (size_t)filter->limit));
     pl_free(cursor);

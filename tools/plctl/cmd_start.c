@@ -467,7 +467,7 @@ plctl_cmd_status(struct plctl *ctl, const struct pl_args *args)
         return failed;
     struct pl_value root = pl_reply_value(reply);
     for (size_t i = 0; i < PL_ARRAY_LEN(texts); i++) {
-        char *text = pl_value_text(pl_value_get(root, texts[i]));
+        char *text = plctl_text_of(root, texts[i]);
         printf("%-10s %s\n", texts[i], text != NULL ? text : "-");
         pl_free(text);
     }

@@ -54,7 +54,7 @@ struct upgrade {
 static char *
 get_text(struct pl_value map, const char *key)
 {
-    char *text = pl_value_text(pl_value_get(map, key));
+    char *text = plctl_text_of(map, key);
 
     return text != NULL ? text : plctl_strdup("");
 }

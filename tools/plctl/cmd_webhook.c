@@ -13,18 +13,6 @@
 
 #define POOL "webhooks"
 
-static char *
-text_of(struct pl_value map, const char *key)
-{
-    return pl_value_text(pl_value_get(map, key));
-}
-
-static int64_t
-int_of(struct pl_value map, const char *key)
-{
-    return pl_value_int(pl_value_get(map, key), 0);
-}
-
 /* A page of @method about the pool. *cursor: free() it; NULL: that was all. */
 static int
 call_page(struct plctl *ctl, const char *method, const char *lane, char **cursor,
@@ -38,7 +26,7 @@ call_page(struct plctl *ctl, const char *method, const char *lane, char **cursor
     *cursor = NULL;
     int failed = plctl_call(ctl, method, params, ret_reply);
     if (failed == 0)
-        *cursor = text_of(pl_reply_value(*ret_reply), "next");
+        *cursor = plctl_text_of(pl_reply_value(*ret_reply), "next");
     return failed;
 }
 
@@ -65,18 +53,18 @@ put_webhook(struct plctl *ctl, struct pl_table *table, struct pl_json *json, str
             int64_t given_up)
 {
     static const char *const numbers[] = {"queued", "running", "retrying", "finished_total"};
-    char *name = text_of(lane, "name");
+    char *name = plctl_text_of(lane, "name");
     if (ctl->json) {
         pl_json_open(json, NULL, '{');
         pl_json_text(json, "name", name);
         for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++)
-            pl_json_int(json, numbers[i], int_of(lane, numbers[i]));
+            pl_json_int(json, numbers[i], plctl_int_of(lane, numbers[i]));
         pl_json_int(json, "given_up", given_up);
         pl_json_close(json, '}');
     } else {
         pl_table_add(table, "%s", name != NULL ? name : "");
         for (size_t i = 0; i < PL_ARRAY_LEN(numbers); i++)
-            pl_table_add(table, "%" PRId64, int_of(lane, numbers[i]));
+            pl_table_add(table, "%" PRId64, plctl_int_of(lane, numbers[i]));
         pl_table_add(table, "%" PRId64, given_up);
     }
     pl_free(name);
@@ -102,7 +90,7 @@ plctl_cmd_webhook_ls(struct plctl *ctl, const struct pl_args *args)
         pl_json_open(&json, NULL, '[');
     struct pl_value lanes = pl_value_get(pl_reply_value(reply), "lanes");
     while (failed == 0 && pl_value_next(lanes, &at, NULL, &lane)) {
-        char *name = text_of(lane, "name");
+        char *name = plctl_text_of(lane, "name");
         int64_t given_up = 0;
         failed = count_given_up(ctl, name, &given_up);
         if (failed == 0)
@@ -123,8 +111,8 @@ plctl_cmd_webhook_ls(struct plctl *ctl, const struct pl_args *args)
 static const char *
 state_of(struct pl_value job)
 {
-    int outcome = (int)int_of(job, "outcome");
-    return outcome != 0 ? pl_outcome_name(outcome) : pl_state_name((int)int_of(job, "state"));
+    int outcome = (int)plctl_int_of(job, "outcome");
+    return outcome != 0 ? pl_outcome_name(outcome) : pl_state_name((int)plctl_int_of(job, "state"));
 }
 
 static void
@@ -132,24 +120,24 @@ put_delivery(struct plctl *ctl, struct pl_table *table, struct pl_json *json, st
 {
     struct pl_id id = {0};
     char text[37], when[32];
-    char *lane = text_of(job, "lane"), *error = text_of(job, "error");
+    char *lane = plctl_text_of(job, "lane"), *error = plctl_text_of(job, "error");
     pl_value_id(pl_value_get(job, "id"), &id);
     if (ctl->json) {
         pl_json_open(json, NULL, '{');
         pl_json_text(json, "id", pl_id_format(id, text));
         pl_json_text(json, "webhook", lane);
         pl_json_text(json, "state", state_of(job));
-        pl_json_int(json, "attempt", int_of(job, "attempt"));
+        pl_json_int(json, "attempt", plctl_int_of(job, "attempt"));
         pl_json_text(json, "error", error);
-        pl_json_time(json, "submitted_at", int_of(job, "submitted_at_ms"));
-        pl_json_time(json, "finished_at", int_of(job, "finished_at_ms"));
+        pl_json_time(json, "submitted_at", plctl_int_of(job, "submitted_at_ms"));
+        pl_json_time(json, "finished_at", plctl_int_of(job, "finished_at_ms"));
         pl_json_close(json, '}');
     } else {
         pl_table_add(table, "%s", pl_id_format(id, text));
         pl_table_add(table, "%s", lane != NULL ? lane : "");
         pl_table_add(table, "%s", state_of(job));
-        pl_table_add(table, "%" PRId64, int_of(job, "attempt"));
-        pl_table_add(table, "%s", pl_time_text(int_of(job, "submitted_at_ms"), when));
+        pl_table_add(table, "%" PRId64, plctl_int_of(job, "attempt"));
+        pl_table_add(table, "%s", pl_time_text(plctl_int_of(job, "submitted_at_ms"), when));
         pl_table_add(table, "%.60s", error != NULL ? error : "");
     }
     pl_free(lane);
@@ -210,8 +198,8 @@ resend(struct plctl *ctl, const char *lane, const struct pl_id *id, char **curso
     int failed = plctl_call(ctl, "dlq.retry", params, &reply);
     if (failed != 0)
         return failed;
-    *changed += int_of(pl_reply_value(reply), "changed");
-    *cursor = text_of(pl_reply_value(reply), "next");
+    *changed += plctl_int_of(pl_reply_value(reply), "changed");
+    *cursor = plctl_text_of(pl_reply_value(reply), "next");
     pl_reply_free(reply);
     return 0;
 }

@@ -59,6 +59,10 @@ int plctl_call(struct plctl *ctl, const char *method, struct pl_params *params,
 int plctl_call_print(struct plctl *ctl, const char *method, struct pl_params *params,
                      struct pl_reply **ret_reply, bool *ret_done);
 
+/* Of a map in a reply. NULL, 0: it has no such. A text is the caller's, pl_free(). */
+char *plctl_text_of(struct pl_value map, const char *key);
+int64_t plctl_int_of(struct pl_value map, const char *key);
+
 /* A full id, or a prefix that is unique among the jobs the server tells us of. Return: 0 or an
  * exit status after a message. */
 int plctl_job_id(struct plctl *ctl, const char *text, struct pl_id *ret_id);
