@@ -5,8 +5,9 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "supervisor/log/links.h"
 
-#define NONE UINT32_MAX
+#define NONE PL_LINK_NONE
 
 /* Two lists go through a letter, both in the order of finish. */
 enum list {
@@ -15,19 +16,14 @@ enum list {
     LISTS,
 };
 
-struct link {
-    uint32_t prev;
-    uint32_t next; /* of a free slot, in OF_ALL: the next free one */
-};
-
 struct slot {
     struct pl_dead_letter letter;
-    struct link link[LISTS];
+    struct pl_link link[LISTS]; /* of a free one, next in OF_ALL: the next free one */
     uint32_t pool;
 };
 
 struct chain {
-    uint32_t first, last;
+    struct pl_ends ends;
     uint64_t count, bytes, evicted;
 };
 
@@ -117,7 +113,7 @@ index_grow(struct pl_dead_letters *letters)
     free(letters->index);
     letters->index = index;
     letters->index_size = size;
-    uint32_t number = letters->all.count > 0 ? letters->all.first : NONE;
+    uint32_t number = letters->all.count > 0 ? letters->all.ends.first : NONE;
     for (; number != NONE; number = letters->slots[number].link[OF_ALL].next)
         index_insert(letters, number);
     return 0;
@@ -150,32 +146,24 @@ slot_take(struct pl_dead_letters *letters, uint32_t *ret_number)
 
 /* ---- lists ---- */
 
+static struct pl_links
+links_of(struct pl_dead_letters *letters, enum list which)
+{
+    return (struct pl_links){&letters->slots[0].link[which], sizeof(struct slot)};
+}
+
 static void
 chain_append(struct pl_dead_letters *letters, struct chain *chain, enum list which, uint32_t number)
 {
-    struct slot *slot = &letters->slots[number];
-    slot->link[which] = (struct link){.prev = chain->last, .next = NONE};
-    if (chain->last != NONE)
-        letters->slots[chain->last].link[which].next = number;
-    else
-        chain->first = number;
-    chain->last = number;
+    pl_link_append(links_of(letters, which), &chain->ends, number);
     chain->count++;
-    chain->bytes += slot->letter.bytes;
+    chain->bytes += letters->slots[number].letter.bytes;
 }
 
 static void
 chain_remove(struct pl_dead_letters *letters, struct chain *chain, enum list which, uint32_t number)
 {
-    struct link link = letters->slots[number].link[which];
-    if (link.prev != NONE)
-        letters->slots[link.prev].link[which].next = link.next;
-    else
-        chain->first = link.next;
-    if (link.next != NONE)
-        letters->slots[link.next].link[which].prev = link.prev;
-    else
-        chain->last = link.prev;
+    pl_link_remove(links_of(letters, which), &chain->ends, number);
     chain->count--;
     chain->bytes -= letters->slots[number].letter.bytes;
 }
@@ -208,7 +196,7 @@ pool_get(struct pl_dead_letters *letters, struct pl_str name, uint32_t *ret_pool
     pools[letters->pool_count] = (struct pool){
         .name = copy,
         .limits = {PL_DEAD_LETTERS_COUNT_DEFAULT, PL_DEAD_LETTERS_AGE_MS_DEFAULT},
-        .chain = {.first = NONE, .last = NONE},
+        .chain = {.ends = PL_ENDS_NULL},
     };
     *ret_pool = letters->pool_count++;
     return 0;
@@ -238,7 +226,7 @@ pl_dead_letters_new(struct pl_memlog *log, struct pl_outcome_store *outcomes, ui
     letters->outcomes = outcomes;
     letters->bytes_max = bytes_max;
     letters->free_slot = NONE;
-    letters->all = (struct chain){.first = NONE, .last = NONE};
+    letters->all = (struct chain){.ends = PL_ENDS_NULL};
     *ret_letters = letters;
     return 0;
 }
@@ -357,7 +345,7 @@ is_over(const struct pl_dead_letters *letters, const struct pool *pool, pl_wall 
     if (pool->chain.count == 0)
         return false;
     const struct pl_dead_limits *limits = &pool->limits;
-    const struct pl_dead_letter *oldest = &letters->slots[pool->chain.first].letter;
+    const struct pl_dead_letter *oldest = &letters->slots[pool->chain.ends.first].letter;
     return (limits->count_max != 0 && pool->chain.count > limits->count_max) ||
            (limits->age_ms_max != 0 && now_ms - oldest->finished_ms >= limits->age_ms_max);
 }
@@ -369,10 +357,10 @@ pick_over(const struct pl_dead_letters *letters, pl_wall now_ms)
     if (letters->all.count == 0)
         return NONE;
     if (letters->bytes_max != 0 && letters->all.bytes > letters->bytes_max)
-        return letters->all.first;
+        return letters->all.ends.first;
     for (uint32_t i = 0; i < letters->pool_count; i++)
         if (is_over(letters, &letters->pools[i], now_ms))
-            return letters->pools[i].chain.first;
+            return letters->pools[i].chain.ends.first;
     return NONE;
 }
 
@@ -422,7 +410,8 @@ pl_dead_letters_list(const struct pl_dead_letters *letters, struct pl_str pool,
     if (which == OF_POOL && owner == NONE)
         return 0;
     uint64_t lsn = after ? after->lsn : 0;
-    uint32_t number = which == OF_POOL ? letters->pools[owner].chain.first : letters->all.first;
+    uint32_t number =
+        which == OF_POOL ? letters->pools[owner].chain.ends.first : letters->all.ends.first;
     const struct slot *slot = after ? find(letters, &after->job) : NULL;
     if (slot && slot->letter.lsn == lsn && (which == OF_ALL || slot->pool == owner))
         number = slot->link[which].next;
@@ -468,7 +457,7 @@ pl_dead_letters_get_stats(const struct pl_dead_letters *letters, struct pl_str p
                           struct pl_dead_letters_stats *ret_stats)
 {
     uint32_t number = pool.len > 0 ? pool_find(letters, pool) : NONE;
-    const struct chain none = {.first = NONE};
+    const struct chain none = {.ends = PL_ENDS_NULL};
     const struct chain *chain = pool.len == 0    ? &letters->all
                                 : number == NONE ? &none
                                                  : &letters->pools[number].chain;

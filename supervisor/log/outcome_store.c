@@ -6,8 +6,9 @@
 
 #include "base/assert.h"
 #include "base/crc32c.h"
+#include "supervisor/log/links.h"
 
-#define NONE UINT32_MAX
+#define NONE PL_LINK_NONE
 
 /* Lists that go through an entry: all outcomes, those of its key, those of its pool; all in the
  * order of finish. */
@@ -18,28 +19,18 @@ enum list {
     LISTS,
 };
 
-struct link {
-    uint32_t prev;
-    uint32_t next; /* of a free slot, in BY_AGE: the next free one */
-};
-
 struct slot {
     struct pl_outcome_entry entry;
-    struct link link[LISTS];
+    struct pl_link link[LISTS]; /* of a free one, next in BY_AGE: the next free one */
     uint32_t key;
     uint32_t pool;
-};
-
-struct ends {
-    uint32_t first;
-    uint32_t last;
 };
 
 struct key {
     char *text; /* tenant, user, session behind one another; NULL: free */
     uint32_t len[3];
     uint32_t hash;
-    struct ends list;
+    struct pl_ends list;
     uint32_t next_free;
 };
 
@@ -48,7 +39,7 @@ struct pool {
     char *name;
     uint32_t name_len;
     struct pl_outcome_limits limits;
-    struct ends list;
+    struct pl_ends list;
     uint64_t count;
     uint64_t bytes;
 };
@@ -83,7 +74,7 @@ struct pl_outcome_store {
     uint32_t pool_count;
     struct table jobs;
     struct table key_table;
-    struct ends age;
+    struct pl_ends age;
     bool look;      /* a pool may have too many, or its limits have changed */
     pl_wall due_ms; /* nothing is too old before; 0: ever */
     struct pl_outcome_store_stats stats;
@@ -250,7 +241,7 @@ key_add(struct pl_outcome_store *store, const struct pl_job_key *key, uint32_t *
         .text = text,
         .len = {(uint32_t)key->tenant.len, (uint32_t)key->user.len, (uint32_t)key->session.len},
         .hash = key_hash(key),
-        .list = {NONE, NONE},
+        .list = PL_ENDS_NULL,
         .next_free = NONE};
     table_insert(&store->key_table, store->keys[number].hash, number);
     *ret_number = number;
@@ -272,29 +263,10 @@ key_drop_if_empty(struct pl_outcome_store *store, uint32_t number)
 
 /* Lists */
 
-static void
-list_append(struct pl_outcome_store *store, struct ends *ends, enum list which, uint32_t number)
+static struct pl_links
+links_of(struct pl_outcome_store *store, enum list which)
 {
-    store->slots[number].link[which] = (struct link){.prev = ends->last, .next = NONE};
-    if (ends->last != NONE)
-        store->slots[ends->last].link[which].next = number;
-    else
-        ends->first = number;
-    ends->last = number;
-}
-
-static void
-list_remove(struct pl_outcome_store *store, struct ends *ends, enum list which, uint32_t number)
-{
-    struct link link = store->slots[number].link[which];
-    if (link.prev != NONE)
-        store->slots[link.prev].link[which].next = link.next;
-    else
-        ends->first = link.next;
-    if (link.next != NONE)
-        store->slots[link.next].link[which].prev = link.prev;
-    else
-        ends->last = link.prev;
+    return (struct pl_links){&store->slots[0].link[which], sizeof(struct slot)};
 }
 
 /* Pools */
@@ -325,7 +297,7 @@ pool_get(struct pl_outcome_store *store, struct pl_str name, uint32_t *ret_numbe
     pools[store->pool_count] = (struct pool){.name = text,
                                              .name_len = (uint32_t)name.len,
                                              .limits = store->limits,
-                                             .list = {NONE, NONE}};
+                                             .list = PL_ENDS_NULL};
     *ret_number = store->pool_count++;
     return 0;
 }
@@ -351,7 +323,7 @@ pool_add(struct pl_outcome_store *store, uint32_t number)
 {
     struct slot *slot = &store->slots[number];
     struct pool *pool = &store->pools[slot->pool];
-    list_append(store, &pool->list, BY_POOL, number);
+    pl_link_append(links_of(store, BY_POOL), &pool->list, number);
     pool->count++;
     pool->bytes += slot->entry.bytes;
     if (has_too_many(pool))
@@ -366,7 +338,7 @@ pool_remove(struct pl_outcome_store *store, uint32_t number)
 {
     struct slot *slot = &store->slots[number];
     struct pool *pool = &store->pools[slot->pool];
-    list_remove(store, &pool->list, BY_POOL, number);
+    pl_link_remove(links_of(store, BY_POOL), &pool->list, number);
     pool->count--;
     pool->bytes -= slot->entry.bytes;
 }
@@ -385,7 +357,7 @@ pl_outcome_store_new(struct pl_memlog *log, const struct pl_outcome_limits *limi
     store->stays = stays;
     store->user = user;
     store->free_slot = store->free_key = NONE;
-    store->age = (struct ends){NONE, NONE};
+    store->age = PL_ENDS_NULL;
     *ret_store = store;
     return 0;
 }
@@ -461,8 +433,8 @@ pl_outcome_store_add(struct pl_outcome_store *store, const struct pl_outcome_ent
     store->slots[number].entry = *entry;
     store->slots[number].key = key_number;
     store->slots[number].pool = pool_number;
-    list_append(store, &store->age, BY_AGE, number);
-    list_append(store, &store->keys[key_number].list, BY_KEY, number);
+    pl_link_append(links_of(store, BY_AGE), &store->age, number);
+    pl_link_append(links_of(store, BY_KEY), &store->keys[key_number].list, number);
     pool_add(store, number);
     table_insert(&store->jobs, job_hash(&entry->job), number);
     store->stats.bytes += entry->bytes;
@@ -568,8 +540,8 @@ drop(struct pl_outcome_store *store, uint32_t number)
     if (!store->stays || !store->stays(store->user, &entry))
         pl_memlog_mark_dead_of(store->log, entry.location, entry.bytes);
     table_remove(&store->jobs, job_hash(&entry.job), number);
-    list_remove(store, &store->age, BY_AGE, number);
-    list_remove(store, &store->keys[key].list, BY_KEY, number);
+    pl_link_remove(links_of(store, BY_AGE), &store->age, number);
+    pl_link_remove(links_of(store, BY_KEY), &store->keys[key].list, number);
     pool_remove(store, number);
     key_drop_if_empty(store, key);
     store->slots[number].link[BY_AGE].next = store->free_slot;
