@@ -100,6 +100,7 @@ class Base(lib.Test):
                              f'before {number}\nafter {number} now\n')
         self.assertEqual(self.runs(), sorted(str(number) for number in range(len(jobs))))
 
+
 class Heirs(Base):
     def outlive(self, *programs):
         jobs = self.begin(8)
@@ -118,7 +119,6 @@ class Heirs(Base):
 
     def test_the_guard_alone(self):
         self.outlive('pl-guard')
-
 
     def test_again_and_again(self):
         jobs = self.begin(4)
