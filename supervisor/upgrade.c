@@ -231,7 +231,10 @@ part_of(struct pl_str text)
 static bool
 copy_path(struct pl_str from, char to[PL_PATH_BYTES])
 {
-    if (from.len >= PL_PATH_BYTES || (from.len > 0 && from.data[0] != '/') ||
+    to[0] = '\0';
+    if (from.len == 0)
+        return true; /* its data may be NULL */
+    if (from.len >= PL_PATH_BYTES || from.data[0] != '/' ||
         memchr(from.data, '\0', from.len) != NULL)
         return false;
     memcpy(to, from.data, from.len);

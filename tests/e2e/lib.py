@@ -207,6 +207,20 @@ class Instance:
                 except OSError:
                     pass
 
+    def kill_at_once(self, *programs):
+        """SIGKILL to all processes of these, as if at one instant. Return: their pids."""
+        pids = [pid for pid in processes_with(self.dir.name) if program_of(pid) in programs]
+        missing = set(programs) - {program_of(pid) for pid in pids}
+        if missing:
+            raise AssertionError(f'not running: {missing}')
+        # Stopped, none sees another one die; the guard first, for it is told of stopped children.
+        pids.sort(key=lambda pid: program_of(pid) != 'pl-guard')
+        for signo in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, signo)
+        until(f'{programs} are dead', lambda: not any(map(alive, pids)))
+        return pids
+
     def _lock_is_held(self):
         for path in (self.dir / 'run').glob('parking-lot/*/lock'):
             with open(path, 'rb') as file:

@@ -100,9 +100,7 @@ class Durable(Base):
         """Each guard adopts the worker that has the job: the next one has no more open for it."""
         job, names, counts = self.gated('a'), ('pl-guard', 'pl-supervisor', 'pl-store'), []
         for _ in range(ROUNDS):
-            for pid in filter(None, map(self.one, names)):
-                os.kill(pid, signal.SIGKILL)
-            lib.until('they are dead', lambda: not any(map(self.one, names)))
+            self.instance.kill_at_once(*names)
             self.instance.start()
             lib.until('all workers are there', lambda: len(self.workers()) == 4)
             busy = [pid for pid, found in self.workers().items() if found['state'] == 'busy']

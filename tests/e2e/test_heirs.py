@@ -58,12 +58,7 @@ class Base(lib.Test):
 
     def kill(self, *programs):
         """SIGKILL to these at once."""
-        pids = self.all(*programs)
-        self.assertGreaterEqual(len(pids), len(programs))
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            lib.until(f'{pid} is dead', lambda pid=pid: not lib.alive(pid))
+        self.instance.kill_at_once(*programs)
 
     def begin(self, count=1, options=(), program=PROGRAM):
         """Jobs that run, each at its gate."""

@@ -1,7 +1,6 @@
 #!/usr/bin/python3
 """Eight jobs of 20 s while what runs them is killed: each kill in an instance of its own, all at once."""
 import os
-import signal
 import time
 import unittest
 
@@ -53,13 +52,7 @@ class Case:
         lib.until('all run', lambda: len(self.record()) == JOBS)
 
     def kill(self):
-        pids = [pid for pid in lib.processes_with(self.instance.dir.name)
-                if lib.program_of(pid) in self.programs]
-        assert len(pids) == len(self.programs), (pids, self.programs)
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            lib.until(f'{pid} is dead', lambda pid=pid: not lib.alive(pid))
+        self.instance.kill_at_once(*self.programs)
         if 'pl-guard' in self.programs:
             self.instance.start()
         lib.until('another supervisor serves', lambda: self.instance.plctl('status').code == 0)
