@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "shm/meta.h"
 #include "supervisor/act.h"
+#include "supervisor/outbox.h"
 #include "supervisor/worker.h"
 #include "util/fd.h"
 #include "util/log.h"
@@ -241,8 +242,10 @@ pl_worker_start_job(struct pl_supervisor *sup, const struct pl_action *action)
     run->lost = NULL;
     worker->busy++;
     /* A first attempt may begin while its START is on its way to the disk: should that be lost, the
-     * job runs again as if it had not begun. What must not, waits. */
-    run->after = action->attempt > 1 || (job->flags & PL_SPEC_AT_MOST_ONCE) != 0 ? start : 0;
+     * job runs again as if it had not begun. What must not, waits, and who tells of an outcome. */
+    run->after = action->attempt > 1 || (job->flags & PL_SPEC_AT_MOST_ONCE) != 0
+                     ? start
+                     : pl_outbox_gate(sup, job);
     if (++worker->jobs_started == worker->jobs_max)
         sup->recycle_wanted = true;
     try_dispatch(sup, worker, action->slot, job);

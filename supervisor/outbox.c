@@ -271,6 +271,19 @@ pl_outbox_post(struct pl_supervisor *sup, const struct pl_uuid *job,
     }
 }
 
+uint64_t
+pl_outbox_gate(struct pl_supervisor *sup, const struct pl_job_brief *job)
+{
+    struct pl_record_view view;
+    const struct pl_config_pool *pool = sup->pools[job->pool].config;
+    if (sup->config->webhook_count == 0 || pool == NULL ||
+        strcmp(pool->name, PL_CONFIG_WEBHOOK_POOL) != 0 ||
+        pl_memlog_read(sup->log, job->body, false, &view) != PL_MEMLOG_OK ||
+        (view.head.flags & PL_RECORD_DURABLE) == 0)
+        return 0;
+    return view.head.lsn;
+}
+
 void
 pl_outbox_due(struct pl_supervisor *sup)
 {

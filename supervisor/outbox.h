@@ -28,6 +28,10 @@ void pl_outbox_address(struct pl_supervisor *sup, struct pl_job_result *result, 
 void pl_outbox_post(struct pl_supervisor *sup, const struct pl_uuid *job,
                     const struct pl_job_result *result, bool durable);
 
+/* The lsn that must be on disk before a delivery is sent: its SUBMIT's, and the FINISH that it
+ * tells of lies before that. 0: nothing, or another kind of job. */
+uint64_t pl_outbox_gate(struct pl_supervisor *sup, const struct pl_job_brief *job);
+
 /* Gives the core what was posted; between two steps, each turn. */
 void pl_outbox_due(struct pl_supervisor *sup);
 /* Whether that has something new to do. */

@@ -258,6 +258,39 @@ class Webhook(unittest.TestCase):
         go.set()
         self.all_came(slow, '/slow')
 
+    # ---- the disk ----
+
+    def store(self):
+        pid, = [pid for pid in lib.processes_with(self.instance.dir.name)
+                if lib.program_of(pid) == 'pl-store']
+        return pid
+
+    def test_nobody_is_told_before_the_disk_has_it(self):
+        """A power cut would undo the outcome: the receiver must not know of it."""
+        for death in (lambda: None, self.kill_supervisor):
+            go = self.instance.dir / 'go'
+            go.unlink(missing_ok=True)
+            os.mkfifo(go)
+            job = self.plctl('run', '-p', 'hard', '-n', '--id-only', '--', 'sh', '-c',
+                             f'read x < {go}').out.strip()
+            self.instance.until_state(job, 'running')
+            store = self.store()
+            os.kill(store, signal.SIGSTOP)
+            try:
+                with open(go, 'w', encoding='ascii') as gate:
+                    gate.write('go\n')
+                ends = lambda: [one for one in self.instance.stats()['pools'] if one['name'] == 'webhooks' and
+                                one['running'] + one['queued'] == 1]
+                lib.until('its delivery is there', ends)
+                death()
+                lib.until('its delivery is there', ends)
+                # A memory pool's outcome goes by the same notifier, behind it.
+                self.came(self.echo('soft'))
+                self.assertNotIn(job, self.receiver.jobs())
+            finally:
+                os.kill(store, signal.SIGCONT)
+            self.came(job)
+
     # ---- deaths ----
 
     def test_every_outcome_is_delivered_whatever_dies(self):
