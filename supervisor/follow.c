@@ -118,12 +118,12 @@ static bool
 try_end(struct pl_supervisor *sup, struct pl_watch *watch, const struct pl_job_result *result,
         uint64_t gate)
 {
+    pl_gate_close(sup, pl_session_find(sup, watch->session), gate);
     /* A program's result is its whole stream; of other plugins it may be something else, and then
      * there is no more stream to send than was sent. */
     send_stream(sup, watch, result->data);
     if (watch->offset < result->data.len)
         return false; /* waits for credit; the retained result stands in for the stream */
-    pl_gate_close(sup, pl_session_find(sup, watch->session), gate);
     struct pl_mp_writer *writer = note_begin(sup, watch, "end");
     /* The note's outcome is a map encoded in place: sub, seq, outcome. */
     pl_mp_put_map(writer, 3);
@@ -237,6 +237,8 @@ pl_request_follow(struct pl_supervisor *sup, const struct pl_request *request)
     watch->sub = sup->watches.next_sub++;
     watch->offset = req.from_offset;
     watch->credit = req.credit == 0 ? UINT64_MAX : req.credit;
+    if (!live)
+        pl_gate_close(sup, request->session, gate);
     struct pl_rep_sub reply = {.sub = watch->sub};
     pl_rep_sub_encode(pl_reply_begin(sup, request), &reply);
     const struct pl_run *run = live ? run_of(sup, &view) : NULL;

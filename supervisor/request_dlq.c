@@ -330,6 +330,9 @@ change_letters(struct pl_supervisor *sup, const struct pl_request *request, bool
         pl_reply_fail(sup, request, PL_E_INVALID, "name a job with 'id', or say 'all'");
         return;
     }
+    /* A letter that is not there may have been removed before, and that is not on disk yet. */
+    if (!req.dry_run)
+        pl_gate_close(sup, request->session, sup->store.appended);
     struct change change = {.request = request, .retry = retry, .dry_run = req.dry_run};
     pl_rep_dlq_change_init(&change.reply);
     if (named) {

@@ -136,16 +136,19 @@ pl_request_mailbox_ack(struct pl_supervisor *sup, const struct pl_request *reque
     struct pl_mp_iter it;
     struct pl_str raw;
     struct pl_uuid id;
-    uint32_t count = 0;
+    uint32_t named = 0, count = 0;
     if (pl_req_mailbox_ack_decode(request->params, &req, &error) != 0) {
         pl_reply_error(sup, request, &error);
         return;
     }
     if (pl_mp_list_open(req.ids, &it) == 0)
-        while (pl_mp_list_next(&it, &raw))
+        for (; pl_mp_list_next(&it, &raw); named++)
             if (pl_mp_get_uuid(raw, &id) == 0 &&
                 pl_request_outcome(sup, request->session, &id, &result) &&
                 acknowledge(sup, request->session, &id))
                 count++;
+    /* One that is not there may have been acknowledged before, and that is not on disk yet. */
+    if (count < named)
+        pl_gate_close(sup, request->session, sup->store.appended);
     pl_reply_ok(sup, request, count);
 }

@@ -406,7 +406,9 @@ answer_repeat(struct pl_supervisor *sup, struct pl_session *session, const struc
             pl_outcome_encode(pl_reply_begin(sup, run), id, &result, true);
         return true;
     }
-    return run == NULL; /* it has ended, and its outcome is no longer kept */
+    /* It has ended, and its outcome is no longer kept. */
+    pl_gate_close(sup, session, sup->store.appended);
+    return run == NULL;
 }
 
 /* Fills in the submit's number, when it has one.

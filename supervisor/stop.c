@@ -22,6 +22,15 @@ close_pools(struct pl_supervisor *sup)
 
 /* ---- drains ---- */
 
+/* That nothing is left is told of FINISH records that may be on their way to the disk. */
+static uint64_t
+drain_gate(const struct pl_supervisor *sup, const struct pl_drain *drain)
+{
+    bool memory = drain->pool != PL_INDEX_NONE && sup->pools[drain->pool].config != NULL &&
+                  sup->pools[drain->pool].config->queue.type == PL_CONFIG_QUEUE_MEMORY;
+    return memory ? 0 : sup->store.appended;
+}
+
 static void
 answer_drain(struct pl_supervisor *sup, struct pl_drain *drain, int code, uint64_t left)
 {
@@ -32,12 +41,14 @@ answer_drain(struct pl_supervisor *sup, struct pl_drain *drain, int code, uint64
     sup->publish_first = true;
     if (session == NULL)
         return;
-    if (code == PL_OK)
-        pl_reply_ok(sup, &request, 1);
-    else
+    if (code != PL_OK) {
         pl_reply_fail(sup, &request, code,
                       "%llu jobs have not ended within the time-out; they go on",
                       (unsigned long long)left);
+        return;
+    }
+    pl_gate_close(sup, session, drain_gate(sup, drain));
+    pl_reply_ok(sup, &request, 1);
 }
 
 void

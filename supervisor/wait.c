@@ -99,6 +99,26 @@ pl_wait_end(struct pl_supervisor *sup, const struct pl_uuid *id, const struct pl
     }
 }
 
+/* Return: what the answer waits for. */
+static uint64_t
+cancel_late(struct pl_supervisor *sup, const struct pl_uuid *id, enum pl_on_timeout on_timeout,
+            uint32_t uid)
+{
+    struct pl_ref job;
+    struct pl_job_view view;
+    if (on_timeout == PL_ON_TIMEOUT_DETACH ||
+        pl_core_job_find(&sup->core, id, &job) != PL_CORE_OK ||
+        pl_core_job_view(&sup->core, job, &view) != PL_CORE_OK)
+        return 0;
+    if (on_timeout == PL_ON_TIMEOUT_CANCEL_IF_QUEUED && view.state == PL_JOB_RUNNING)
+        return 0;
+    bool durable = pl_job_is_durable(sup, view.body);
+    struct pl_event event = {.kind = PL_EV_CANCEL,
+                             .cancel = {.job = job, .reason = PL_REASON_CLIENT, .who = uid}};
+    pl_step(sup, &event);
+    return durable ? sup->store.appended : 0;
+}
+
 static void
 expire(struct pl_supervisor *sup, struct pl_watch *watch)
 {
@@ -106,21 +126,10 @@ expire(struct pl_supervisor *sup, struct pl_watch *watch)
     uint32_t request = watch->request;
     enum pl_on_timeout on_timeout = watch->on_timeout;
     struct pl_uuid id = watch->job;
-    uint32_t uid = session->uid;
     struct pl_request answer = {.session = session, .id = request};
     pl_wait_drop(sup, session, request);
+    pl_gate_close(sup, session, cancel_late(sup, &id, on_timeout, session->uid));
     pl_reply_fail(sup, &answer, PL_E_TIMEOUT, "the job has not ended within the time-out");
-    struct pl_ref job;
-    struct pl_job_view view;
-    if (on_timeout == PL_ON_TIMEOUT_DETACH ||
-        pl_core_job_find(&sup->core, &id, &job) != PL_CORE_OK ||
-        pl_core_job_view(&sup->core, job, &view) != PL_CORE_OK)
-        return;
-    if (on_timeout == PL_ON_TIMEOUT_CANCEL_IF_QUEUED && view.state == PL_JOB_RUNNING)
-        return;
-    struct pl_event event = {.kind = PL_EV_CANCEL,
-                             .cancel = {.job = job, .reason = PL_REASON_CLIENT, .who = uid}};
-    pl_step(sup, &event);
 }
 
 void

@@ -201,6 +201,81 @@ class Disk(Promises):
         ended = self.client().call('job.run', pool='quick', type='echo', payload=b'x')
         self.unanswered('mailbox.ack', {'ids': [ended['id']]}, lambda: True)
 
+    def test_a_second_acknowledgement_waits_as_well(self):
+        """Whose first one was cut off by the supervisor's death, say: that there is nothing to do is a yes."""
+        ended = self.client().call('job.run', pool='quick', type='echo', payload=b'x')
+        again = self.client()
+        with self.stopped_store():
+            self.client().send('mailbox.ack', {'ids': [ended['id']]})
+            self.others_are_served()
+            number = again.send('mailbox.ack', {'ids': [ended['id']]})
+            self.is_not_answered(again)
+        self.assertEqual(again.receive()[:2], [number, None])
+
+    def test_a_second_removal_of_a_dead_letter_waits_as_well(self):
+        failed = self.instance.run_detached('false')
+        self.plctl('wait', failed, code=10)
+        ident = bytes.fromhex(failed.replace('-', ''))
+        again = self.client()
+        with self.stopped_store():
+            self.client().send('dlq.rm', {'id': ident})
+            self.others_are_served()
+            number = again.send('dlq.rm', {'id': ident})
+            self.is_not_answered(again)
+        self.assertEqual(again.receive()[0], number)
+
+    def test_a_repeat_of_what_was_acknowledged_waits_for_the_disk(self):
+        """Nothing of the first submit is on disk yet, and nothing of it is here any more."""
+        first, again = self.client(), self.client()
+        for client in (first, again):
+            client.call('hello', proto=1, client='python test', client_id=b'0123456789abcdef')
+        submit = {'pool': 'quick', 'type': 'echo', 'payload': b'x', 'seq': 1, 'hold': True}
+        with self.stopped_store():
+            first.send('job.submit', submit)
+            job, = lib.until('it is held', lambda: self.client().call('job.list', pool='quick')['jobs'])
+            self.client().send('job.release', {'id': job['id']})
+            lib.until('it ended', lambda: self.pool('quick')['finished_total']['succeeded'] == 1)
+            self.client().send('mailbox.ack', {'ids': [job['id']]})
+            self.others_are_served()
+            number = again.send('job.submit', submit)
+            self.is_not_answered(again)
+        answered, error, ticket = again.receive()
+        self.assertEqual((answered, error, ticket['id']), (number, None, job['id']))
+
+    def test_the_end_of_a_drain_waits_for_the_disk(self):
+        job = self.gated('d')
+        lib.until('it runs', lambda: self.starts('d'))
+        drains = self.client()
+        number = drains.send('pool.drain', {'pool': 'build'})
+        self.others_are_served()
+        with self.stopped_store():
+            self.let_go('d')
+            lib.until('it ended', lambda: self.pool('build')['finished_total']['succeeded'] == 1)
+            self.is_not_answered(drains)
+        self.assertEqual(drains.receive()[:2], [number, None])
+        self.plctl('wait', job, code=0)
+
+    def test_a_wait_that_cancels_waits_for_the_disk(self):
+        self.plctl('pool', 'pause', 'quick', code=0)
+        job = self.client().call('job.submit', pool='quick', type='echo', payload=b'x')['id']
+        waits = self.client()
+        with self.stopped_store():
+            number = waits.send('job.wait', {'id': job, 'timeout_ms': 1, 'on_timeout': 'cancel'})
+            lib.until('it is cancelled', lambda: self.pool('quick')['finished_total']['cancelled'] == 1)
+            self.is_not_answered(waits)
+        answered, error, _ = waits.receive()
+        self.assertEqual((answered, error[0]), (number, peer.TIMEOUT))
+
+    def test_a_result_is_not_followed_before_the_disk_has_it(self):
+        job, follows, late = self.held(), self.client(), self.client()
+        follows.call('job.follow', id=job)
+        with self.stopped_store():
+            self.client().send('job.release', {'id': job})
+            lib.until('it ended', lambda: self.pool('quick')['finished_total']['succeeded'] == 1)
+            self.is_not_answered(follows)
+            late.send('job.follow', {'id': job})
+            self.is_not_answered(late)
+
     def test_what_must_not_run_twice_waits_for_its_start(self):
         self.plctl('pool', 'pause', 'build', code=0)
         once, twice = self.gated('once', '--at-most-once'), self.gated('twice')
