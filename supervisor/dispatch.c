@@ -276,6 +276,10 @@ pl_worker_stop_job(struct pl_supervisor *sup, const struct pl_action *action,
     if (worker == NULL || !worker->attached || action->slot >= worker->slot_count)
         return;
     struct pl_run *run = &worker->runs[action->slot];
+    if (run->dispatch_waits) { /* there is nobody to ask */
+        run->unsent = true;
+        return;
+    }
     enum pl_stop_reason reason = stop_reason(action->reason);
     pl_channel_stop(&worker->channel, action->slot, run->generation, reason);
     struct pl_rec_stop record = {.reason = reason, .level = level};
@@ -308,13 +312,14 @@ dispatch_again(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slo
     try_dispatch(sup, worker, slot, found ? &job : NULL);
 }
 
-/* Jobs whose payload is nowhere: they have begun, and end here. */
+/* Jobs that were stopped before they were sent, or whose payload is nowhere: they have begun, and
+ * end here. */
 static void
-end_lost(struct pl_supervisor *sup, struct pl_worker *worker)
+end_unsent(struct pl_supervisor *sup, struct pl_worker *worker)
 {
     for (uint32_t slot = 0; worker->waiting > 0 && slot < worker->slot_count; slot++) {
         struct pl_run *run = &worker->runs[slot];
-        if (!run->dispatch_waits || run->lost == NULL)
+        if (!run->dispatch_waits || (run->lost == NULL && !run->unsent))
             continue;
         worker->waiting--;
         struct pl_uuid job = run->id;
@@ -331,9 +336,9 @@ pl_workers_flush(struct pl_supervisor *sup)
         if (!worker->attached)
             continue;
         for (uint32_t slot = 0; worker->waiting > 0 && slot < worker->slot_count; slot++)
-            if (worker->runs[slot].dispatch_waits)
+            if (worker->runs[slot].dispatch_waits && !worker->runs[slot].unsent)
                 dispatch_again(sup, worker, slot);
-        end_lost(sup, worker);
+        end_unsent(sup, worker);
         if (!worker->publish_wanted)
             continue;
         worker->publish_wanted = false;

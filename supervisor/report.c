@@ -410,9 +410,11 @@ void
 pl_report_undelivered(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
                       const char *why)
 {
-    struct finished fin = {
-        .head = {.code = PL_FINISH_INVALID}, .message = {why, strlen(why)}, .map = PL_MAP_NULL};
     struct pl_run *run = &worker->runs[slot], done = *run;
+    struct finished fin = {.head = {.code = run->unsent ? PL_FINISH_CANCELLED : PL_FINISH_INVALID},
+                           .map = PL_MAP_NULL};
+    if (!run->unsent)
+        fin.message = (struct pl_str){why, strlen(why)};
     worker->busy--;
     *run =
         (struct pl_run){.job = PL_REF_NULL, .generation = done.generation, .stream = done.stream};

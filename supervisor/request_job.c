@@ -441,7 +441,8 @@ pl_request_cancel(struct pl_supervisor *sup, const struct pl_request *request)
     pl_step_with(sup, &event, &facts);
     uint64_t gate = durable ? sup->store.appended : 0;
     struct pl_worker *worker = pl_worker_at(sup, view.worker);
-    if (req.force && view.state == PL_JOB_RUNNING && worker != NULL)
+    bool unsent = worker != NULL && worker->runs != NULL && worker->runs[view.slot].unsent;
+    if (req.force && view.state == PL_JOB_RUNNING && worker != NULL && !unsent)
         pl_worker_kill(sup, worker, true);
     pl_gate_close(sup, request->session, gate);
     answer_state(sup, request, view.ref, &req.id);

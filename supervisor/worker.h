@@ -51,6 +51,7 @@ struct pl_run {
     bool body_waits;     /* … its payload comes from the store, or … */
     const char *lost;    /* … will not come, and the job ends with this: static text; or … */
     uint64_t after;      /* … this lsn of the log is to be durable first; 0: none */
+    bool unsent;         /* it was stopped while it waited: it ends, the worker never hears of it */
     bool keep_stream;
     bool adopted;        /* it began under an earlier supervisor */
     bool start_unlogged; /* … whose START is lost; during an adoption */
@@ -232,8 +233,8 @@ uint32_t pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, 
 /* What enum pl_finish_code means to the core. */
 enum pl_result pl_report_result(uint32_t code);
 
-/* The job of a slot that was never sent to its worker, and cannot be: it ends, not to be tried
- * again, as if the worker had said so. Not inside a step. */
+/* The job of a slot that was never sent to its worker: it ends as if the worker had said so, having
+ * been stopped, or, when it cannot be sent, not to be tried again, with @why. Not inside a step. */
 void pl_report_undelivered(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot,
                            const char *why);
 

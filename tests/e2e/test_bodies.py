@@ -134,6 +134,41 @@ class Bodies(lib.Test):
             self.plctl('wait', job)
             self.assertEqual(self.plctl('result', job).out, payloads[i])
 
+    def workers(self):
+        found = self.plctl('workers', 'ls', '-p', 'hard', '--json').json()['workers']
+        return {worker['pid'] for worker in found}
+
+    def test_a_job_that_waits_for_its_payload_can_be_stopped(self):
+        """Its worker has never heard of it: nobody is asked, nobody is killed, no grace runs."""
+        jobs = self.queue([text_of(i) for i in range(2)], hold=True)
+        jobs += self.queue([text_of(2)], hold=True, timeout_ms=300)
+        self.cut()
+        self.plctl('pool', 'resume', 'hard')
+        lib.until('the workers are up', lambda: len(self.workers()) == 4 and 0 not in self.workers())
+        workers = self.workers()
+        store = next(pid for pid in lib.processes_with(self.instance.dir.name)
+                     if lib.program_of(pid) == 'pl-store')
+        os.kill(store, signal.SIGSTOP)
+        try:
+            client = self.connect()
+            for job in jobs:
+                client.send('job.release', {'id': uuid.UUID(job).bytes})
+            lib.until('they have their units', lambda: self.pool('hard')['running'] == 2)
+            client.send('job.cancel', {'id': uuid.UUID(jobs[0]).bytes})
+            lib.until('two have ended', lambda: (lambda ended: ended['cancelled'] and ended['timed_out'])(
+                self.pool('hard')['finished_total']))
+            lib.until('the third waits', lambda: self.pool('hard')['running'] == 1)
+            self.assertEqual(self.workers(), workers)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        self.plctl('wait', jobs[1])
+        self.assertEqual([self.instance.job(job)['outcome'] for job in jobs],
+                         ['cancelled', 'succeeded', 'timed_out'])
+        self.assertEqual(self.workers(), workers)
+
+    def pool(self, name):
+        return next(pool for pool in self.instance.stats()['pools'] if pool['name'] == name)
+
     def damage(self, needle):
         path = self.instance.dir / 'state' / 'store' / 'db' / 'data.mdb'
         data = pathlib.Path(path).read_bytes()
