@@ -62,6 +62,8 @@ build_arguments(const struct guard *g, char *number, bool refused, char *argv[AR
     return true;
 }
 
+/* The environment stays as the first of us got it: where programs are taken from is in the state,
+ * and one that does not go on must not have changed that for the one that does. */
 static int
 exec_by_fd(struct guard *g, int program_fd, int state_fd, bool refused)
 {
@@ -71,7 +73,7 @@ exec_by_fd(struct guard *g, int program_fd, int state_fd, bool refused)
     snprintf(number, sizeof(number), "%d", state_fd);
     if (!build_arguments(g, number, refused, argv))
         return -E2BIG;
-    (void)syscall(SYS_execveat, program_fd, "", argv, guard_environment(g), AT_EMPTY_PATH);
+    (void)syscall(SYS_execveat, program_fd, "", argv, environ, AT_EMPTY_PATH);
     return -errno;
 }
 
@@ -104,7 +106,7 @@ ask_program(struct guard *g, int program_fd, int state_fd, struct pl_error *err)
                                   .program_fd = program_fd,
                                   .directory = ".",
                                   .argv = argv,
-                                  .env = guard_environment(g),
+                                  .env = environ,
                                   .fds = fds,
                                   .fd_count = CHECK_FD + 1,
                                   .files = &g->files,

@@ -419,6 +419,24 @@ class Unhealthy(Base):
         shutil.copy(OTHER_GUARD, folder / 'pl-guard.real')
         self.guard_refused(folder, 'rolled_back', 'could not go on')
 
+    @unittest.skipIf(peer.msgpack is None, 'needs python3-msgpack')
+    def test_a_guard_that_finds_out_late_leaves_no_folder_behind(self):
+        """Asked for alone: programs are looked for where they were before."""
+        folder = self.fake('guard', 'state-lies')
+        shutil.copy(OTHER_GUARD, folder / 'pl-guard.real')
+        path = next(pathlib.Path(self.instance.dir / 'run').glob('parking-lot/*/pl.sock'))
+        client = peer.Client(path)
+        with self.assertRaises(peer.Refused) as refused:
+            client.call('instance.upgrade', part='guard', program=str(folder / 'pl-guard'),
+                        libexec=str(folder))
+        self.assertIn('could not go on', str(refused.exception))
+        client.close()
+        self.kill_supervisor()
+        client = peer.Client(path)
+        self.assertEqual(client.call('instance.versions')['worker_program'], self.programs['worker'])
+        client.close()
+        self.check_jobs(self.jobs)
+
 
 class State(unittest.TestCase):
     """What a guard is handed that takes over is input."""
