@@ -159,18 +159,20 @@ parse_options(struct guard *g, int argc, char **argv)
     return 0;
 }
 
-/* Blocked before the first child, read from one descriptor. */
+/* Blocked before the first child, read from one descriptor. Whoever started us may have ignored
+ * SIGCHLD: then the kernel would reap, and nobody learn how a child ended. */
 static int
 open_signals(struct guard *g)
 {
     static const int wanted[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP};
-    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    const struct sigaction ignore = {.sa_handler = SIG_IGN}, as_usual = {.sa_handler = SIG_DFL};
     sigset_t set;
 
     sigemptyset(&set);
     for (size_t i = 0; i < PL_ARRAY_LEN(wanted); i++)
         sigaddset(&set, wanted[i]);
-    if (sigprocmask(SIG_SETMASK, &set, NULL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0)
+    if (sigprocmask(SIG_SETMASK, &set, NULL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0 ||
+        sigaction(SIGCHLD, &as_usual, NULL) < 0)
         return -errno;
     g->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     return g->signal_fd < 0 ? -errno : 0;

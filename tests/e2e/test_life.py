@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """start, status, stop; what is refused at start; what is said when nothing runs."""
 import os
+import signal
+import subprocess
 import unittest
 
 import lib
@@ -44,6 +46,26 @@ class NoInstance(unittest.TestCase):
             self.assertEqual(result.code, 5, f'{command}: {result}')
             self.assertEqual(result.out, '')
         self.assertIn('plctl start', instance.plctl('status').err)
+
+    def test_a_shell_that_ignores_its_children(self):
+        """An exec keeps that, and then nobody learns how a process ended."""
+        instance = lib.Instance(start=False)
+        self.addCleanup(instance.abandon)
+        self.addCleanup(instance.stop)
+        with open(instance.config, 'a', encoding='utf-8') as file:
+            file.write('nonsense: 1\n')
+        start = instance.command('start', '-d', instance.config, '--state-dir', instance.dir / 'state')
+        ignore = {'preexec_fn': lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)}
+        done = subprocess.run(start, env=instance.env, capture_output=True, timeout=lib.LIMIT,
+                              check=False, **ignore)
+        self.assertEqual(done.returncode, 3, done)
+        instance.config.write_text(lib.CONFIG)
+        subprocess.run(start, env=instance.env, timeout=lib.LIMIT, check=True, **ignore)
+        instance.started = True
+        pid = instance.supervisor_pid()
+        os.kill(pid, signal.SIGKILL)
+        lib.until('another supervisor serves', lambda: instance.plctl('status').code == 0 and
+                  instance.supervisor_pid() != pid)
 
     def test_broken_config_starts_nothing(self):
         instance = lib.Instance('pools: {a: {max_unitz: 1}}\n', start=False)

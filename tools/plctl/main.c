@@ -180,6 +180,7 @@ main(int argc, char **argv)
     bool help = false;
     int words;
 
+    signal(SIGCHLD, SIG_DFL); /* ignored, as a starter may have it, nobody could be waited for */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write, told once at the end */
     int used = leading_options(&ctl, argc - 1, argv + 1, &help);
     if (used < 0)

@@ -62,6 +62,7 @@ enter_cgroup_mount(const char *dir)
 }
 
 static int guard_stderr = -1; /* where the next guard writes its log; -1: where we do */
+static bool ignore_children;  /* the next guard is started with SIGCHLD ignored */
 
 static pid_t
 fork_guard(const char *ready_text, bool cgroup)
@@ -73,6 +74,8 @@ fork_guard(const char *ready_text, bool cgroup)
         return pid;
     if (guard_stderr >= 0)
         dup2(guard_stderr, STDERR_FILENO);
+    if (ignore_children)
+        signal(SIGCHLD, SIG_IGN);
     if (cgroup && !enter_cgroup_mount(house.dir))
         _exit(77);
     setenv("PL_LIBEXEC_DIR", house.dir, 1);
@@ -525,6 +528,28 @@ kill_supervisor(void)
     enter();
 }
 
+/* Whoever starts it may ignore SIGCHLD, which an exec keeps: then the kernel reaps, and tells
+ * nobody how a process ended. */
+START_TEST(a_starter_that_ignores_its_children)
+{
+    struct pl_guard_message message;
+    int sock;
+
+    ignore_children = true;
+    start_guard(with_cgroup);
+    ignore_children = false;
+    enter();
+    sock = spawn(1, worker_path, "fds");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    message = expect(PL_GUARD_EXITED);
+    ck_assert_int_eq(WEXITSTATUS(message.u.worker.value), 42);
+    expect(PL_GUARD_TREE_GONE);
+    kill_supervisor();
+    close(sock);
+    stop_guard();
+}
+END_TEST
+
 START_TEST(workers_are_handed_over)
 {
     pid_t pids[TREE_PROCESSES];
@@ -950,6 +975,7 @@ make_suite(void)
     tcase_add_test(tests, fork_bomb_ends);
     tcase_add_test(tests, spawn_failure_is_told);
     tcase_add_test(tests, restart_gives_everything_back);
+    tcase_add_test(tests, a_starter_that_ignores_its_children);
     tcase_add_test(tests, workers_are_handed_over);
     tcase_add_test(tests, a_death_that_nobody_saw_is_told);
     tcase_add_test(tests, an_order_to_end_is_handed_over);
