@@ -67,6 +67,23 @@ class NoInstance(unittest.TestCase):
         lib.until('another supervisor serves', lambda: instance.plctl('status').code == 0 and
                   instance.supervisor_pid() != pid)
 
+    def test_in_the_foreground_where_nothing_is_yet(self):
+        for queue in ('memory', 'lmdb'):
+            with self.subTest(queue):
+                config = lib.CONFIG.replace('queue: memory', f'queue: {queue}')
+                instance = lib.Instance(config, start=False)
+                self.addCleanup(instance.abandon)
+                state = instance.dir / 'var' / 'lib' / 'state'
+                guard = instance.popen('start', instance.config, '--state-dir', state,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                lib.until('it serves', lambda: instance.plctl('status').code == 0)
+                job = instance.submit('echo', '-p', 'quick', '-d', 'x')
+                instance.plctl('wait', '--timeout', '20s', job, code=0)
+                self.assertEqual(instance.plctl('result', job, code=0).out, 'x')
+                self.assertEqual(os.stat(state).st_mode & 0o777, 0o700)
+                instance.plctl('stop', code=0)
+                self.assertEqual(guard.wait(lib.LIMIT), 0)
+
     def test_broken_config_starts_nothing(self):
         instance = lib.Instance('pools: {a: {max_unitz: 1}}\n', start=False)
         self.addCleanup(instance.stop)

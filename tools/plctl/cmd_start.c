@@ -304,12 +304,15 @@ int
 plctl_cmd_start(struct plctl *ctl, const struct pl_args *args)
 {
     struct place place = {0};
+    struct pl_error err = {""};
     int failed = prepare(ctl, args, &place);
 
     if (failed != 0 || pl_args_has(args, "check"))
         return failed;
     if (pl_args_has(args, "detach"))
         return start_detached(ctl, args, &place);
+    if (pl_paths_make_private(place.state_dir, &err) < 0)
+        return plctl_fail(1, "%s", err.text);
     fflush(stdout);
     return exec_guard(&place, -1);
 }
