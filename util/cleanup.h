@@ -6,7 +6,6 @@
 #define PL_UTIL_CLEANUP_H
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 static inline void
@@ -25,18 +24,7 @@ pl_cleanup_file(FILE **file)
     *file = NULL;
 }
 
-/* For a local of any pointer type. */
-static inline void
-pl_cleanup_free(void *pointer)
-{
-    void **place = pointer;
-
-    free(*place);
-    *place = NULL;
-}
-
 #define PL_CLEANUP_FD   __attribute__((cleanup(pl_cleanup_fd)))
 #define PL_CLEANUP_FILE __attribute__((cleanup(pl_cleanup_file)))
-#define PL_CLEANUP_FREE __attribute__((cleanup(pl_cleanup_free)))
 
 #endif

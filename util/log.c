@@ -22,7 +22,6 @@ static struct {
     enum pl_log_format format;
     enum pl_log_level level;
     int journal_fd;
-    uint64_t lost;
 } state = {
     .program = "parking-lot", .format = PL_LOG_FORMAT_TEXT, .level = PL_LOG_INFO, .journal_fd = -1};
 
@@ -75,28 +74,10 @@ pl_log_level_parse(const char *text, enum pl_log_level *ret_level)
     return false;
 }
 
-void
-pl_log_set_level(enum pl_log_level level)
-{
-    state.level = level;
-}
-
-enum pl_log_level
-pl_log_get_level(void)
-{
-    return state.level;
-}
-
 bool
 pl_log_enabled(enum pl_log_level level)
 {
     return level <= state.level;
-}
-
-uint64_t
-pl_log_lost(void)
-{
-    return state.lost;
 }
 
 /* A line under construction; never runs over, keeps one byte for the NUL. */
@@ -414,9 +395,7 @@ pl_log_write(enum pl_log_level level, const char *text, const struct pl_log_fiel
             n = send(state.journal_fd, line, len, MSG_NOSIGNAL | MSG_DONTWAIT);
         else
             n = write(STDERR_FILENO, line, len);
-    } while (n < 0 && errno == EINTR);
-    if (n != (ssize_t)len)
-        state.lost++;
+    } while (n < 0 && errno == EINTR); /* a line that nobody takes now is lost */
     errno = keep;
 }
 

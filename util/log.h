@@ -81,16 +81,11 @@ struct pl_log_field pl_log_field_str(const char *key, const char *text);
  */
 void pl_log_init(const char *program, enum pl_log_format format, enum pl_log_level level);
 
-void pl_log_set_level(enum pl_log_level level);
-enum pl_log_level pl_log_get_level(void);
 bool pl_log_enabled(enum pl_log_level level);
 
 /* "error", "warning" (also "warn"), "notice", "info", "debug". Return: false when unknown. */
 bool pl_log_level_parse(const char *text, enum pl_log_level *ret_level);
 const char *pl_log_level_name(enum pl_log_level level);
-
-/* Lines lost since the start (pipe full, journal away). */
-uint64_t pl_log_lost(void);
 
 /* A field with an empty key is skipped: the macro needs one to exist. */
 void pl_log_write(enum pl_log_level level, const char *text, const struct pl_log_field *fields,

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -10,7 +9,6 @@
 #include <unistd.h>
 
 #include "util/cleanup.h"
-#include "util/clock.h"
 #include "util/fd.h"
 
 /* A name with '@' first is abstract. Return: 0 or negative errno. */
@@ -52,31 +50,4 @@ pl_notify(const char *state, const int *fds, size_t fd_count)
         return -errno;
     n = pl_fd_send(fd, state, strlen(state), fds, fd_count);
     return n < 0 ? (int)n : 1;
-}
-
-int
-pl_notify_reloading(void)
-{
-    char state[64];
-
-    snprintf(state, sizeof(state), "RELOADING=1\nMONOTONIC_USEC=%lld",
-             (long long)(pl_clock_mono() / PL_NS_PER_US));
-    return pl_notify(state, NULL, 0);
-}
-
-long long
-pl_notify_watchdog_ns(void)
-{
-    const char *usec = getenv("WATCHDOG_USEC");
-    const char *pid = getenv("WATCHDOG_PID");
-    char *end;
-    long long value;
-
-    if (usec == NULL || (pid != NULL && atol(pid) != (long)getpid()))
-        return 0;
-    errno = 0;
-    value = strtoll(usec, &end, 10);
-    if (errno != 0 || *end != '\0' || value <= 0 || value > INT64_MAX / 1000)
-        return 0;
-    return value * 1000 / 2;
 }

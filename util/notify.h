@@ -10,11 +10,4 @@
  * (FDSTORE=1). Return: 1 sent; 0 nobody asked ($NOTIFY_SOCKET unset); negative errno. */
 int pl_notify(const char *state, const int *fds, size_t fd_count);
 
-/* RELOADING=1 with the MONOTONIC_USEC it needs. */
-int pl_notify_reloading(void);
-
-/* Half of $WATCHDOG_USEC when it is meant for this process, in ns: how often to send WATCHDOG=1.
- * Return: 0 when no watchdog is asked for. */
-long long pl_notify_watchdog_ns(void);
-
 #endif
