@@ -12,7 +12,6 @@ struct pl_loader {
     const struct pl_config_options *opts;
     struct pl_config *config;
     struct pl_config_arena *arena;
-    uint32_t marks_room;
 };
 
 #define PL_CONFIG_PATH_BYTES 512

@@ -655,10 +655,6 @@ int pl_core_lane_config(const struct pl_core *core, uint32_t lane, struct pl_lan
 /* The same in place, for the process that steps: valid until the next step. Return: NULL when there
  * is none. */
 const struct pl_lane_config *pl_core_lane(const struct pl_core *core, uint32_t lane);
-int pl_core_group_config(const struct pl_core *core, uint32_t group, struct pl_group_config *ret);
-
-/* Would a job of this type be taken by some group of the pool (or does the pool take any)? */
-bool pl_core_type_handled(const struct pl_core *core, uint32_t pool, struct pl_str type);
 
 struct pl_explain {
     uint8_t wait;        /* enum pl_wait; 0: running, ended, or not yet persisted */

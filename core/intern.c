@@ -74,15 +74,6 @@ string_place(const struct pl_core *core, struct pl_str text)
 }
 
 uint32_t
-pl_string_find(const struct pl_core *core, struct pl_str text)
-{
-    if (text.len == 0)
-        return 0;
-    const uint32_t *place = string_place(core, text);
-    return place == NULL || *place == 0 ? PL_INDEX_NONE : *place - 1;
-}
-
-uint32_t
 pl_string_intern(struct pl_core *core, struct pl_str text)
 {
     struct pl_core_header *header = core->header;

@@ -8,7 +8,6 @@
 #include "core/region.h"
 
 /* Return: id, or PL_INDEX_NONE (full, or not there). */
-uint32_t pl_string_find(const struct pl_core *core, struct pl_str text);
 PL_COLD bool pl_string_rest_is(const struct pl_core *core, uint32_t id, struct pl_str text);
 PL_COLD uint32_t pl_string_intern(struct pl_core *core, struct pl_str text);
 PL_COLD uint32_t pl_type_find(const struct pl_core *core, uint32_t pool, struct pl_str text);

@@ -52,7 +52,8 @@ well_formed(const struct pl_spec *spec)
            spec->priority < PL_PRIORITY_COUNT && spec->cost.entry_count <= PL_COST_ENTRIES_MAX;
 }
 
-/* As pl_core_type_handled(); a type that is known already says so itself. */
+/* A pool without groups takes any type: its jobs wait for workers to come. A type that is known
+ * already says itself who handles it. */
 static PL_ALWAYS_INLINE bool
 type_handled(const struct pl_core *core, const struct newcomer *n)
 {

@@ -251,33 +251,6 @@ pl_core_lane(const struct pl_core *core, uint32_t index)
 }
 
 int
-pl_core_group_config(const struct pl_core *core, uint32_t index, struct pl_group_config *ret)
-{
-    if (index >= core->limits.group_count || !pl_group_at(core, index)->used)
-        return PL_CORE_E_NONE;
-    const struct pl_group *group = pl_group_at(core, index);
-    pl_zero(ret, sizeof(*ret));
-    __builtin_memcpy(ret->name, group->name, PL_NAME_BYTES - 1);
-    ret->pool = group->pool;
-    ret->handle_count =
-        group->handle_count <= PL_GROUP_HANDLES_MAX ? group->handle_count : PL_GROUP_HANDLES_MAX;
-    for (uint32_t i = 0; i < ret->handle_count; i++)
-        __builtin_memcpy(ret->handle[i], group->handle[i], PL_NAME_BYTES - 1);
-    return 0;
-}
-
-/* A pool without groups takes any type: its jobs wait for workers to come. */
-bool
-pl_core_type_handled(const struct pl_core *core, uint32_t index, struct pl_str type)
-{
-    if (index >= core->limits.pool_count || !pl_pool_at(core, index)->used)
-        return false;
-    const struct pl_pool *pool = pl_pool_at(core, index);
-    return (pool->flags & PL_POOL_ANY_TYPE) != 0 || pool->group_mask == 0 ||
-           pl_type_mask(core, index, type) != 0;
-}
-
-int
 pl_core_worker_view(const struct pl_core *core, uint32_t index, struct pl_worker_view *ret)
 {
     if (index >= core->limits.worker_count)

@@ -103,7 +103,6 @@ void pl_describe_encode(struct pl_mp_writer *writer, struct pl_str version);
 const char *pl_proto_state_text(int state);
 const char *pl_proto_outcome_text(int outcome);
 const char *pl_proto_wait_text(int wait);
-const char *pl_proto_priority_text(int priority);
 
 /* The other way. Return: false when it is none of the words; *ret_value untouched. */
 bool pl_proto_state_parse(struct pl_str text, int *ret_value);

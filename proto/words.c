@@ -57,12 +57,6 @@ pl_proto_wait_text(int wait)
     return find_text(waits, PL_ARRAY_LEN(waits), wait);
 }
 
-const char *
-pl_proto_priority_text(int priority)
-{
-    return find_text(priorities, PL_ARRAY_LEN(priorities), priority);
-}
-
 bool
 pl_proto_state_parse(struct pl_str text, int *ret_value)
 {

@@ -58,10 +58,9 @@ enum pl_store_phase {
 
 struct pl_store_client {
     enum pl_store_phase phase;
-    bool open;   /* the link is there */
-    bool began;  /* the feed was started, records may be sent */
-    bool is_new; /* the link was made by this incarnation */
-    bool ring_wanted;
+    bool open;         /* the link is there */
+    bool began;        /* the feed was started, records may be sent */
+    bool is_new;       /* the link was made by this incarnation */
     uint32_t gen;      /* of its process */
     pid_t pid;         /* of its process; 0: not known */
     uint32_t kept_gen; /* of a process that an earlier supervisor started; 0: none */

@@ -22,7 +22,6 @@ struct pl_upgrade {
     bool handing_over;
     bool going_back;  /* the new store failed, the old one is started */
     int old_store_fd; /* its program, O_PATH; -1: none */
-    char old_store_path[32];
     char why[PL_GUARD_WHY_BYTES];
     struct pl_guard_upgrade_is last; /* what the guard told last */
     uint32_t serial; /* of what it had told last when we asked: an answer has a later one */
