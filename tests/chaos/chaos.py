@@ -16,6 +16,7 @@ does not replay. Exit status 0: nothing was violated. Otherwise the violations a
 --keep the instance's folder stays.
 """
 import argparse
+import datetime
 import os
 import pathlib
 import random
@@ -122,6 +123,12 @@ class Campaign:
         self.unready, self.answers = 0, 0
         self.violations = []
 
+    def did(self, what):
+        """For whoever reads the log of a violation: the same clock."""
+        now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='milliseconds')
+        with open(self.instance.dir / 'deeds', 'a', encoding='ascii') as file:
+            file.write(f'{now} {what}\n')
+
     def count(self, what, number=1):
         self.counts[what] = self.counts.get(what, 0) + number
 
@@ -139,7 +146,8 @@ class Campaign:
         marker = self.instance.dir.name
         found = [(pid, lib.program_of(pid)) for pid in lib.processes_with(marker)]
         return [Victim(pid, program, marker) for pid, program in found
-                if program in ('pl-supervisor', 'pl-store', 'pl-worker')]
+                if program in ('pl-supervisor', 'pl-store', 'pl-worker') and
+                not lib.is_of_a_job(pid)]
 
     def choose(self, victims):
         """Some of them, as one blow."""
@@ -177,12 +185,14 @@ class Campaign:
 
     def kill(self, chosen):
         killed = {victim.program for victim in chosen if victim.signal(signal.SIGKILL)}
+        self.did(f'kill {[(victim.program, victim.pid) for victim in chosen]}')
         for program in killed:
             self.count(f'killed {program}')
         if {'pl-supervisor', 'pl-store'} <= killed:
             self.count('killed both together')
 
     def stop_for_a_while(self, chosen):
+        self.did(f'stop {[(victim.program, victim.pid) for victim in chosen]}')
         for victim in chosen:
             if victim.signal(signal.SIGSTOP):
                 self.count(f'stopped {victim.program}')
@@ -196,6 +206,7 @@ class Campaign:
         """Everything of the instance dies, in any order; then it is started again. Half of the
         times the disk has been slow before: whatever was acknowledged too early is gone."""
         begin = time.monotonic_ns()
+        self.did('power cut')
         if self.random.random() < 0.5:
             victims = self.victims()
             for victim in victims:
@@ -205,6 +216,7 @@ class Campaign:
             for victim in victims:
                 victim.close()
         self.instance.power_cut(self.random.shuffle)
+        self.did('power is back')
         self.instance.start()
         self.guard = self.find_guard()
         self.cuts.append((begin, time.monotonic_ns()))
@@ -220,6 +232,7 @@ class Campaign:
         left = sum(victim.program == 'pl-worker' for victim in victims if victim not in chosen)
         chosen.append(Victim(self.guard, 'pl-guard', self.instance.dir.name))
         self.random.shuffle(chosen)
+        self.did(f'behead {[(victim.program, victim.pid) for victim in chosen]}')
         for victim in chosen:
             victim.signal(signal.SIGKILL)
         for victim in victims + chosen:

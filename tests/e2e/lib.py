@@ -88,6 +88,20 @@ def program_of(pid):
         return ''
 
 
+def parent_of(pid):
+    """Its pid; 0 when there is none to be seen."""
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
+            return int(file.read().rpartition(')')[2].split()[1])
+    except OSError:
+        return 0
+
+
+def is_of_a_job(pid):
+    """Not one of ours; between fork and exec a job's program has the name of its worker."""
+    return not program_of(pid).startswith('pl-') or program_of(parent_of(pid)) == 'pl-worker'
+
+
 def processes_with(marker):
     """Pids whose environment or arguments hold @marker."""
     found = []
@@ -201,7 +215,7 @@ class Instance:
                 raise AssertionError(f'they do not die: {pids}')
             order(pids)
             # Programs last: a worker that sees one of them killed alone says so in its outcome.
-            for pid in sorted(pids, key=lambda pid: not program_of(pid).startswith('pl-')):
+            for pid in sorted(pids, key=is_of_a_job):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except OSError:
