@@ -14,6 +14,7 @@ import receiver
 KEY = b'0123456789abcdef0123456789abcdef'
 SECRET = 'whsec_' + base64.b64encode(KEY).decode()
 AUTH = 'Bearer very-secret-token'
+DIE_SHIM = os.environ.get('PL_DIE_SHIM', '')
 RETRY = 'retry: {initial_delay: 50ms, max_delay: 200ms, multiplier: 2.0}'
 
 CONFIG = """\
@@ -91,6 +92,13 @@ class Webhook(unittest.TestCase):
         job = self.instance.submit('echo', '-p', pool, '-d', 'x', *options)
         self.instance.plctl('wait', job, code=0)
         return job
+
+    def gated(self, pool, *options):
+        """A program that ends when the file is written that is returned with its job."""
+        go = self.instance.dir / f'go{len(list(self.instance.dir.glob("go*")))}'
+        os.mkfifo(go)
+        return self.plctl('run', '-p', pool, '-n', '--id-only', *options, '--', 'sh', '-c',
+                          f'read x < {go}').out.strip(), go
 
     def came(self, job, path=None, count=1):
         """The first deliveries of @job."""
@@ -268,17 +276,12 @@ class Webhook(unittest.TestCase):
     def test_nobody_is_told_before_the_disk_has_it(self):
         """A power cut would undo the outcome: the receiver must not know of it."""
         for death in (lambda: None, self.kill_supervisor):
-            go = self.instance.dir / 'go'
-            go.unlink(missing_ok=True)
-            os.mkfifo(go)
-            job = self.plctl('run', '-p', 'hard', '-n', '--id-only', '--', 'sh', '-c',
-                             f'read x < {go}').out.strip()
+            job, go = self.gated('hard')
             self.instance.until_state(job, 'running')
             store = self.store()
             os.kill(store, signal.SIGSTOP)
             try:
-                with open(go, 'w', encoding='ascii') as gate:
-                    gate.write('go\n')
+                go.write_text('go\n', encoding='ascii')
                 ends = lambda: [one for one in self.instance.stats()['pools'] if one['name'] == 'webhooks' and
                                 one['running'] + one['queued'] == 1]
                 lib.until('its delivery is there', ends)
@@ -314,6 +317,33 @@ class Webhook(unittest.TestCase):
             ids.setdefault(one.data['job_id'], set()).add(one.id)
         self.assertTrue(all(len(each) == 1 for each in ids.values()), ids)
         self.assertEqual(set(ids), set(jobs))
+
+    def restart_with_deaths(self):
+        """The supervisor dies in the calls that self.deaths names: between a FINISH and its delivery's SUBMIT."""
+        if not DIE_SHIM:
+            self.skipTest('needs $PL_DIE_SHIM')
+        self.plctl('stop')
+        self.assertEqual(lib.until_gone(self.instance.dir.name), [])
+        self.deaths = self.instance.dir / 'deaths'
+        self.instance.env.update(LD_PRELOAD=DIE_SHIM, PL_DIE_AT=str(self.deaths))
+        self.instance.start()
+
+    def deaths_between(self, pool):
+        self.restart_with_deaths()
+        job, go = self.gated(pool)
+        self.instance.until_state(job, 'running')
+        self.deaths.write_text('1\n1\n1\n', encoding='ascii')
+        go.write_text('go\n', encoding='ascii')
+        self.came(job)
+        self.assertEqual(self.deaths.read_text(encoding='ascii').strip(), '')
+        self.plctl('wait', job)
+        self.assertEqual(len({one.id for one in self.receiver.got}), 1)
+
+    def test_deaths_between_an_end_and_its_delivery(self):
+        self.deaths_between('hard')
+
+    def test_deaths_between_an_end_in_memory_and_its_delivery(self):
+        self.deaths_between('soft')
 
     def test_memory_pools_over_the_death_of_supervisor_and_notifier(self):
         go = threading.Event()
