@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "record/stub.h"
 #include "supervisor/act.h"
+#include "supervisor/boot_mark.h"
 #include "supervisor/dead.h"
 #include "supervisor/keyed.h"
 #include "supervisor/link.h"
@@ -77,6 +78,7 @@ pl_restore_store_begin(struct pl_supervisor *sup, uint64_t *ret_first_lsn)
             return rc;
     }
     *ret_first_lsn = pl_storelink_durable_lsn(&store->link) + 1;
+    store->boot_lsn = pl_boot_mark(sup, *ret_first_lsn);
     return 0;
 }
 
@@ -92,6 +94,13 @@ boot_of_wall(const struct pl_supervisor *sup, pl_wall wall_ms)
     if (ahead > (INT64_MAX - sup->now_boot) / PL_NS_PER_MS)
         return INT64_MAX;
     return sup->now_boot + ahead * PL_NS_PER_MS;
+}
+
+/* Its times on CLOCK_BOOTTIME are good as they are: the wall clock may have jumped meanwhile. */
+static bool
+is_of_this_boot(const struct pl_supervisor *sup, const struct pl_record *head)
+{
+    return head->lsn >= sup->store.boot_lsn;
 }
 
 static int
@@ -128,9 +137,11 @@ append_submit(struct pl_supervisor *sup, const struct pl_record_view *view,
     static uint8_t fixed[PL_JOB_FIXED_MAX];
     static struct pl_job_spec now;
     bool is_short = spec->payload.len < PL_STUB_PAYLOAD_MIN;
+    bool good = is_of_this_boot(sup, &view->head);
     struct pl_record head = view->head;
-    head.boot_ns = sup->now_boot - (sup->now_wall - head.wall_ms) * PL_NS_PER_MS;
-    if (spec->deadline_boot_ns == 0 && spec->run_at_boot_ns == 0)
+    if (!good)
+        head.boot_ns = sup->now_boot - (sup->now_wall - head.wall_ms) * PL_NS_PER_MS;
+    if (good || (spec->deadline_boot_ns == 0 && spec->run_at_boot_ns == 0))
         return is_short ? pl_memlog_append_restored(sup->log, &head, &view->body, 1, ret_location)
                         : append_stub(sup, &head, spec, ret_location);
     now = *spec;
@@ -215,7 +226,9 @@ take_job(struct pl_supervisor *sup, const struct pl_storelink_job *from,
         .alone = from->alone != 0,
         .not_before_wall_ms = from->not_before_wall_ms,
     };
-    if (from->not_before_wall_ms != 0)
+    if (is_of_this_boot(sup, &view->head))
+        job.not_before_boot_ns = from->not_before_boot_ns;
+    else if (from->not_before_wall_ms != 0)
         job.not_before_boot_ns = boot_of_wall(sup, from->not_before_wall_ms);
     int rc = append_submit(sup, view, &spec, &job.submit_location);
     if (rc != 0)

@@ -78,6 +78,7 @@ struct pl_store_client {
     struct pl_storelink link;
     uint32_t seed; /* of the store's log; valid once it serves */
 
+    uint64_t boot_lsn; /* of a start from the store: from here on its records are of this boot */
     uint64_t base;     /* of a start from the store: our lsn before the first record of it */
     uint64_t sent;     /* lsn in the durable log of the last record in the ring */
     uint64_t appended; /* lsn in our log of the last record marked durable */
