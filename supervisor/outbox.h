@@ -37,8 +37,10 @@ void pl_outbox_due(struct pl_supervisor *sup);
 /* Whether that has something new to do. */
 bool pl_outbox_has_news(const struct pl_supervisor *sup);
 
-/* At start: a FINISH with receivers, in the order of finish; then, everything being back, whether
- * the last of them was posted. */
+/* At start: a FINISH with receivers, in the order of finish; then, all jobs being back, whether the
+ * last of them was posted. Before any other job ends that a later start might find behind it:
+ * before cancels are carried out, and at a start from the store before that one knows of anything
+ * new. */
 void pl_outbox_seen(struct pl_supervisor *sup, uint64_t finish);
 void pl_outbox_settle(struct pl_supervisor *sup);
 

@@ -373,6 +373,7 @@ restore_all(struct pl_supervisor *sup, struct pl_recovery *recovery)
     for (size_t i = 0; i < recovery->count; i++)
         if (recovery->jobs[i].finish_location == 0)
             restored += pl_restore_recovered(sup, &recovery->jobs[i]);
+    pl_outbox_settle(sup);
     for (size_t i = 0; i < recovery->count; i++)
         if (recovery->jobs[i].finish_location == 0)
             pl_restore_settle(sup, &recovery->jobs[i]);
@@ -498,6 +499,8 @@ restore_durable(struct pl_supervisor *sup, struct pl_memlog_config *config, cons
         rc = open_outcomes(sup);
     if (rc == 0)
         rc = pl_restore_store_take(sup);
+    if (rc == 0)
+        pl_outbox_settle(sup);
     return rc > 0 ? -EINVAL : rc;
 }
 
@@ -538,7 +541,6 @@ pl_restore(struct pl_supervisor *sup)
         rc = pl_store_begin(sup);
     if (rc < 0)
         return rc;
-    pl_outbox_settle(sup);
     pl_adopt_settle(sup); /* before time-outs may fire and jobs start */
     pl_link_started(sup);
     struct pl_event restored = {.kind = PL_EV_RESTORED};

@@ -1,14 +1,18 @@
 #!/usr/bin/python3
 """Webhooks: every outcome that somebody asked to be told of is delivered, whatever dies."""
 import base64
+import contextlib
 import os
+import pathlib
 import random
 import signal
 import threading
 import time
 import unittest
+import uuid
 
 import lib
+import peer
 import receiver
 
 KEY = b'0123456789abcdef0123456789abcdef'
@@ -341,6 +345,61 @@ class Webhook(unittest.TestCase):
 
     def test_deaths_between_an_end_and_its_delivery(self):
         self.deaths_between('hard')
+
+    def test_a_death_while_an_earlier_one_is_made_up_for(self):
+        """It comes when the next supervisor has ended another job at its start, behind the one without a delivery."""
+        if peer.msgpack is None:
+            self.skipTest('python3-msgpack is not installed')
+        self.restart_with_deaths()
+        first, go = self.gated('hard')
+        self.instance.until_state(first, 'running')
+        store = self.store()
+        os.kill(store, signal.SIGSTOP)
+        try:
+            # It waits for its START on disk: its worker does not know of it when its cancel is logged.
+            self.client().send('job.submit', {'pool': 'own', 'type': 'echo', 'at_most_once': True})
+            second = lib.until('it has its units', lambda: [
+                one for one in self.plctl('ps', '--json').json()
+                if one['pool'] == 'own' and one['state'] == 'running'])[0]['id']
+            supervisor = self.instance.supervisor_pid()
+            worker = self.instance.job(first)['worker_pid']
+            client = self.client()
+            os.kill(supervisor, signal.SIGSTOP)
+            self.deaths.write_text('1\n2\n', encoding='ascii')
+            client.send('job.cancel', {'id': uuid.UUID(second).bytes})
+            go.write_text('go\n', encoding='ascii')
+            self.has_reported(worker)
+            os.kill(supervisor, signal.SIGCONT)
+            self.until_dead(second)
+        finally:
+            os.kill(store, signal.SIGCONT)
+        self.came(second)
+        self.came(first)
+
+    def client(self):
+        client = peer.Client(next(self.instance.dir.glob('run/parking-lot/*/pl.sock')))
+        self.addCleanup(client.close)
+        return client
+
+    def until_dead(self, job):
+        """All deaths have been. The cancel of @job may have come too late for the first one: then it comes again."""
+        def look():
+            if not self.deaths.read_text(encoding='ascii').strip():
+                return True
+            with contextlib.suppress(OSError, EOFError, peer.Refused):
+                self.client().send('job.cancel', {'id': uuid.UUID(job).bytes})
+            return False
+        self.addCleanup(self.deaths.unlink)
+        lib.until('all deaths have been', look)
+
+    @staticmethod
+    def has_reported(worker):
+        """Its program has ended, and it sleeps again."""
+        def sleeps():
+            tasks = [task.read_text() for task in pathlib.Path(f'/proc/{worker}/task').glob('*/stat')]
+            children = [task.read_text() for task in pathlib.Path(f'/proc/{worker}/task').glob('*/children')]
+            return not any(children) and all(task.rpartition(')')[2].split()[0] == 'S' for task in tasks)
+        lib.until('the worker has reported', sleeps)
 
     def test_deaths_between_an_end_in_memory_and_its_delivery(self):
         self.deaths_between('soft')
