@@ -299,6 +299,15 @@ child_of_pid(struct guard *g, pid_t pid)
     return NULL;
 }
 
+/* The number may be given to another process from now on. */
+static void
+forget_other(struct guard *g, pid_t pid)
+{
+    for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
+        if (g->others[i] == pid)
+            g->others[i] = 0;
+}
+
 void
 guard_reap(struct guard *g, pl_time now)
 {
@@ -315,7 +324,9 @@ guard_reap(struct guard *g, pl_time now)
             child->status = status;
             child->tell_exited = true;
             guard_tree_end(g, child, now);
+        } else {
+            /* left behind by a worker: its tree knows by looking; or it was there before us */
+            forget_other(g, pid);
         }
-        /* else: left behind by a worker; its tree knows by looking */
     }
 }

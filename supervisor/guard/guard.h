@@ -126,6 +126,7 @@ struct upgrade {
 };
 
 #define HOLD_REFUSED_MAX 32
+#define GUARD_OTHERS_MAX 64
 
 struct guard {
     struct options options;
@@ -135,6 +136,8 @@ struct guard {
     uint32_t hold_refused_count;
     struct super super;
     struct upgrade upgrade;
+    /* Children that there were before us: of the shell that became us by exec. Not ours to end. */
+    pid_t others[GUARD_OTHERS_MAX];
     uint32_t gen_max; /* of all workers that were ever asked for */
     pid_t self;
     uint64_t self_start;
@@ -283,6 +286,8 @@ void guard_heir_kill(struct guard *g, struct child *child);
 uint32_t guard_heirs_sweep(struct guard *g, pid_t *ret_first);
 
 /* tree.c: end trees. */
+/* Before the first child of our own. */
+void guard_trees_note_others(struct guard *g);
 void guard_tree_end(struct guard *g, struct child *child, pl_time now);
 void guard_trees_end_all(struct guard *g, pl_time now);
 void guard_trees_step(struct guard *g, pl_time now);

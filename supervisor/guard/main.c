@@ -231,6 +231,7 @@ open_all(struct guard *g, struct pl_error *err)
         pl_error_set_errno(err, r, "start");
         return r;
     }
+    guard_trees_note_others(g);
     r = pl_paths_find_program("pl-supervisor", g->supervisor_path, err);
     if (r == 0) {
         g->supervisor_fd = open(g->supervisor_path, O_PATH | O_CLOEXEC);

@@ -80,12 +80,14 @@ struct pack_body {
     uint32_t gen_max, failures;
     uint32_t super_flags, welcome_next, welcome_worker_next, upgrade_serial;
     uint8_t boot_id[16];
+    int32_t others[GUARD_OTHERS_MAX];
     char cgroup_path[PL_PATH_BYTES];
     char supervisor_path[PL_PATH_BYTES];
     char libexec[PL_PATH_BYTES];
     char libexec_before[PL_PATH_BYTES]; /* when the new program does not go on */
 };
-_Static_assert(sizeof(struct pack_body) == 128 + 4 * PL_PATH_BYTES, "state layout");
+_Static_assert(sizeof(struct pack_body) == 128 + 4 * GUARD_OTHERS_MAX + 4 * PL_PATH_BYTES,
+               "state layout");
 
 struct image {
     struct pack_head head;
@@ -179,6 +181,8 @@ pack_body(const struct guard *g, const char *libexec_before, struct pack_body *t
     to->gen_max = g->gen_max;
     to->upgrade_serial = g->upgrade.serial;
     memcpy(to->boot_id, g->boot_id, sizeof(to->boot_id));
+    for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
+        to->others[i] = g->others[i];
     memcpy(to->cgroup_path, g->cgroup_path, sizeof(to->cgroup_path));
     memcpy(to->supervisor_path, g->supervisor_path, sizeof(to->supervisor_path));
     memcpy(to->libexec, g->libexec, sizeof(to->libexec));
@@ -340,6 +344,8 @@ unpack_body(const struct pack_body *from, bool refused, struct guard *g)
     g->gen_max = from->gen_max;
     g->upgrade.serial = from->upgrade_serial;
     memcpy(g->boot_id, from->boot_id, sizeof(g->boot_id));
+    for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
+        g->others[i] = from->others[i];
     memcpy(g->cgroup_path, from->cgroup_path, sizeof(g->cgroup_path));
     memcpy(g->supervisor_path, from->supervisor_path, sizeof(g->supervisor_path));
     memcpy(g->libexec, refused ? from->libexec_before : from->libexec, sizeof(g->libexec));

@@ -7,7 +7,8 @@
  * the guard reaps them, so a child that dies during a scan of /proc is still seen, as a zombie; an
  * unknown child comes only from another unknown child or from a worker that died. Hence one
  * scan that finds none proves that there is none. It cannot tell two dying trees apart: both wait
- * for the last process. With a cgroup the rule catches what a privileged job moved out of it.
+ * for the last process. A child that was there before our first is known too: 'sidecar & exec plctl
+ * start' makes us its parent. With a cgroup the rule catches what a privileged job moved out of it.
  *
  * Workers that an earlier guard started are no children of ours, and neither is what they leave:
  * heir.c and marked.c know how their trees are found.
@@ -67,11 +68,24 @@ guard_trees_any(const struct guard *g)
     return g->sweep_at != 0;
 }
 
+void
+guard_trees_note_others(struct guard *g)
+{
+    int count = pl_proc_children(g->proc_fd, g->self, g->others, GUARD_OTHERS_MAX);
+
+    if (count > GUARD_OTHERS_MAX)
+        pl_log(PL_LOG_WARNING, "more children than are looked after: the rest may be killed",
+               PL_F_INT("children", count));
+}
+
 static bool
 is_known(const struct guard *g, pid_t pid)
 {
     if (pid == g->super.pid)
         return true;
+    for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
+        if (g->others[i] == pid)
+            return true;
     for (uint32_t i = 0; i < PL_GUARD_WORKERS_MAX; i++) {
         const struct child *child = &g->children[i];
 

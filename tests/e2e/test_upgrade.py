@@ -438,13 +438,40 @@ class Unhealthy(Base):
         self.check_jobs(self.jobs)
 
 
+class Sidecar(lib.Test):
+    def test_it_outlives_guards(self):
+        """A child that there was before the guard is not taken for what a worker left."""
+        instance = lib.Instance(start=False)
+        self.addCleanup(instance.abandon)
+        start = instance.command('start', instance.config, '--state-dir', instance.dir / 'state')
+        guard = subprocess.Popen(['sh', '-c', 'sleep 1000 & echo $!; exec "$@"', 'sh', *start],
+                                 env=instance.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.addCleanup(guard.stdout.close)
+        sidecar = int(lib.read_line(guard.stdout))
+        lib.until('it serves', lambda: instance.plctl('status').code == 0)
+        self.assertEqual(int(pathlib.Path(f'/proc/{sidecar}/stat').read_text().split()[3]), guard.pid)
+        instance.plctl('upgrade', code=0)
+
+        def pids():
+            found = instance.plctl('workers', 'ls', '--json', code=0).json()['workers']
+            return {worker['pid'] for worker in found if worker['state'] == 'idle'}
+        lib.until('all workers are new', lambda: len(pids()) == 5)
+        for worker in pids():
+            os.kill(worker, signal.SIGKILL)
+            lib.until('another worker', lambda: worker not in pids() and len(pids()) == 5)
+        instance.plctl('stop', '--now', code=0)
+        self.assertEqual((guard.wait(lib.LIMIT), lib.alive(sidecar)), (0, True))
+        os.kill(sidecar, signal.SIGKILL)
+        self.assertEqual(lib.until_gone(instance.dir.name), [])
+
+
 class State(unittest.TestCase):
     """What a guard is handed that takes over is input."""
 
     def test_nonsense_is_refused(self):
         guard = os.environ.get('PL_TEST_GUARD') or str(
             pathlib.Path(lib.PLCTL).resolve().parent.parent.parent / 'supervisor/guard/pl-guard')
-        head = (0x6574617473647267).to_bytes(8, 'little') + (1).to_bytes(4, 'little')
+        head = (0x6574617473647267).to_bytes(8, 'little') + (2).to_bytes(4, 'little')
         for data in (b'', b'x' * 32, bytes(1 << 19), head, head + bytes(1 << 19)):
             with tempfile.TemporaryFile() as file:
                 file.write(data)

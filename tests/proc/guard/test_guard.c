@@ -63,6 +63,26 @@ enter_cgroup_mount(const char *dir)
 
 static int guard_stderr = -1; /* where the next guard writes its log; -1: where we do */
 static bool ignore_children;  /* the next guard is started with SIGCHLD ignored */
+static int sidecar_life = -1; /* the next guard has a child already, which has this open */
+
+/* As a shell does that is replaced by the guard: 'sidecar & exec plctl start …'. */
+static void
+start_sidecar(void)
+{
+    pid_t self;
+
+    if (fork() != 0) {
+        close(sidecar_life);
+        return;
+    }
+    for (int fd = 0; fd < 64; fd++)
+        if (fd != sidecar_life)
+            close(fd);
+    self = getpid();
+    (void)!write(sidecar_life, &self, sizeof(self));
+    for (;;)
+        pause();
+}
 
 static pid_t
 fork_guard(const char *ready_text, bool cgroup)
@@ -76,6 +96,8 @@ fork_guard(const char *ready_text, bool cgroup)
         dup2(guard_stderr, STDERR_FILENO);
     if (ignore_children)
         signal(SIGCHLD, SIG_IGN);
+    if (sidecar_life >= 0)
+        start_sidecar();
     if (cgroup && !enter_cgroup_mount(house.dir))
         _exit(77);
     setenv("PL_LIBEXEC_DIR", house.dir, 1);
@@ -550,6 +572,35 @@ START_TEST(a_starter_that_ignores_its_children)
 }
 END_TEST
 
+START_TEST(what_was_there_before_lives_on)
+{
+    int life[2], sock;
+    pid_t sidecar;
+    struct pollfd ended;
+
+    ck_assert_int_eq(pipe2(life, O_CLOEXEC), 0);
+    sidecar_life = life[1];
+    start_guard(with_cgroup);
+    sidecar_life = -1;
+    close(life[1]);
+    enter();
+    ck_assert_int_eq(read(life[0], &sidecar, sizeof(sidecar)), sizeof(sidecar));
+    sock = spawn(5, worker_path, "fds");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    kill_supervisor();
+    ended = (struct pollfd){.fd = life[0]};
+    ck_assert_msg(poll(&ended, 1, 0) == 0, "it was killed");
+    close(sock);
+    stop_guard();
+    ck_assert_msg(poll(&ended, 1, 0) == 0, "it was killed at the end");
+    kill(sidecar, SIGKILL);
+    await(life[0], POLLHUP);
+    close(life[0]);
+}
+END_TEST
+
 START_TEST(workers_are_handed_over)
 {
     pid_t pids[TREE_PROCESSES];
@@ -971,6 +1022,7 @@ make_suite(void)
     tcase_add_checked_fixture(tests, NULL, teardown);
     tcase_add_test(tests, kill_tree_ends_every_descendant);
     tcase_add_test(tests, exit_of_the_worker_ends_what_it_left);
+    tcase_add_test(tests, what_was_there_before_lives_on);
     tcase_add_test(tests, other_trees_live_on);
     tcase_add_test(tests, fork_bomb_ends);
     tcase_add_test(tests, spawn_failure_is_told);
