@@ -3,6 +3,7 @@
 start adopts them."""
 import os
 import signal
+import time
 import unittest
 
 import lib
@@ -163,6 +164,22 @@ class Heirs(Base):
         self.assertEqual(self.instance.until_state(job, 'cancelled')['attempt'], 1)
         lib.until('its program has ended', lambda: not self.programs())
         self.assertLessEqual(before, set(self.all('pl-worker')))
+
+    def test_a_time_out_that_fell_due_meanwhile(self):
+        """Nobody enforces it while the worker is adrift; the next supervisor does, at once."""
+        began = time.monotonic()
+        jobs = self.begin(2, options=('--timeout', '4s'))
+        self.kill('pl-guard', 'pl-supervisor')
+        lib.until('the time is over', lambda: time.monotonic() > began + 4.5)
+        self.assertEqual(len(self.programs()), 2)
+        self.instance.start()
+        again = time.monotonic()
+        for job in jobs:
+            self.instance.plctl('wait', job)
+            shown = self.instance.job(job)
+            self.assertEqual((shown['state'], shown['attempt']), ('timed_out', 1), shown)
+        self.assertLess(time.monotonic() - again, 4)  # it did not begin anew
+        self.assertEqual((self.programs(), self.runs()), ([], ['0', '1']))
 
     def test_stop_ends_all(self):
         self.begin(3, program=STUBBORN)
