@@ -34,7 +34,7 @@
 #include "util/paths.h"
 #include "util/proc.h"
 
-/* Where no inotify descriptor is to be had any more. */
+/* Where no inotify descriptor is to be had any more, or there is no run directory. */
 #define LOOK_MS 1000
 /* A guard that has accepted us and does not answer. */
 #define ANSWER_MS 30000
@@ -276,36 +276,62 @@ is_leaving(struct pl_exec_host *host)
     return leaving;
 }
 
-/* Waits for a change of the run directory, a report of ours, the end of the grace. */
-static void
+/* Return: an inotify descriptor, or -1. */
+static int
+watch_run_dir(const struct pl_exec_host *host)
+{
+    int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    if (notify >= 0 && inotify_add_watch(notify, host->wait->run_dir,
+                                         IN_CREATE | IN_MOVED_TO | IN_MOVE_SELF | IN_ONLYDIR) < 0)
+        notify = pl_fd_close(notify);
+    return notify;
+}
+
+/* Return: false: what is watched is not what lies there now, somebody has removed or moved it. */
+static bool
+take_events(int notify)
+{
+    _Alignas(struct inotify_event) char events[4096];
+    const struct inotify_event *event;
+    bool good = true;
+    ssize_t n;
+    while ((n = read(notify, events, sizeof(events))) > 0)
+        for (const char *at = events; at < events + n; at += sizeof(*event) + event->len) {
+            event = (const void *)at;
+            good = good && (event->mask & (IN_IGNORED | IN_MOVE_SELF)) == 0;
+        }
+    return good;
+}
+
+/* Waits for a change of the run directory, a report of ours, the end of the grace. Return: as
+ * take_events(). */
+static bool
 sleep_adrift(struct pl_exec_host *host, int notify, pl_time now)
 {
     struct pollfd fds[2] = {{.fd = host->wait->wake, .events = POLLIN},
                             {.fd = notify, .events = POLLIN}};
-    char events[4096];
     int64_t left = host->wait->until - now;
     int ms = notify < 0 ? LOOK_MS : -1;
     if (left > 0 && (ms < 0 || left / PL_NS_PER_MS < ms))
         ms = left / PL_NS_PER_MS >= INT32_MAX ? INT32_MAX : (int)(left / PL_NS_PER_MS) + 1;
     (void)poll(fds, notify < 0 ? 1 : 2, ms);
     (void)pl_bell_clear(host->wait->wake);
-    while (notify >= 0 && read(notify, events, sizeof(events)) > 0) {
-    }
+    return notify < 0 || take_events(notify);
 }
 
 void
 pl_adrift_wait(struct pl_exec_host *host)
 {
-    PL_CLEANUP_FD int notify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (notify >= 0 &&
-        inotify_add_watch(notify, host->wait->run_dir, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR) < 0)
-        notify = pl_fd_close(notify);
+    PL_CLEANUP_FD int notify = watch_run_dir(host);
     /* Looked for behind the watch, so nothing that happens in between is missed. */
     while (!try_heir(host)) {
         pl_time now = pl_clock_mono();
         if (now >= host->wait->until || is_leaving(host))
             end_if_done(host);
-        sleep_adrift(host, notify, now);
+        if (!sleep_adrift(host, notify, now))
+            notify = pl_fd_close(notify);
+        if (notify < 0)
+            notify = watch_run_dir(host);
     }
 }
 

@@ -2,6 +2,7 @@
 """Guard and supervisor die together, and the workers that run jobs of a durable pool do not: the next
 start adopts them."""
 import os
+import shutil
 import signal
 import time
 import unittest
@@ -263,6 +264,34 @@ class Heirs(Base):
         self.open_gate(0)
         self.instance.plctl('wait', job, code=0)
         self.assertEqual(self.instance.job(job)['attempt'], 2)
+
+
+    def test_the_run_directory_is_another_one(self):
+        """Somebody has cleaned up while it was adrift: the next guard knows nothing of it, and it
+        has to see that."""
+        job, = self.begin(program=STUBBORN)
+        first = self.until_programs(2)
+        worker, = self.busy()
+        self.kill('pl-guard', 'pl-supervisor', 'pl-store')
+        lib.until('it waits', lambda: 'inotify' in str(self.open_of(worker)))
+        shutil.rmtree(self.instance.dir / 'run' / 'parking-lot')
+        self.instance.start()
+        lib.until('the late one has ended',
+                  lambda: not any(lib.alive(pid) for pid in [worker, *first]))
+        lib.until('it runs again', lambda: len(self.runs()) == 2)
+        self.open_gate(0)
+        self.instance.plctl('wait', job, code=0)
+        self.assertEqual(self.instance.job(job)['attempt'], 2)
+
+    @staticmethod
+    def open_of(pid):
+        found = []
+        for fd in os.listdir(f'/proc/{pid}/fd'):
+            try:
+                found.append(os.readlink(f'/proc/{pid}/fd/{fd}'))
+            except OSError:
+                pass
+        return found
 
 
 class Subreapers(Heirs):
