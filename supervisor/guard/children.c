@@ -200,10 +200,11 @@ start_worker(struct guard *g, struct child *child, const struct pl_guard_spawn *
     int r;
 
     find_tree(parsed, child->tree);
-    r = guard_roster_write(g, child);
+    r = guard_roster_note(g);
+    if (r == 0)
+        r = guard_roster_write(g, child);
     if (r < 0)
         return r;
-    guard_roster_note(g);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, life) < 0) {
         r = -errno;
         guard_roster_clear(g, (uint32_t)(child - g->children));

@@ -250,8 +250,9 @@ _Static_assert(sizeof(struct roster_entry) == 512, "file layout");
 int guard_roster_open(struct guard *g, struct pl_error *err);
 /* Nobody is in it: a clean end. */
 void guard_roster_remove(struct guard *g);
-/* The head, with what this guard is at now. */
-void guard_roster_note(struct guard *g);
+/* The head, with what this guard is at now. Without it entries count for nothing. Return: 0 or
+ * negative errno. */
+int guard_roster_note(struct guard *g);
 /* Where the cgroups of the guard before are; empty: nowhere. */
 void guard_roster_cgroup(struct guard *g, char ret_path[PL_PATH_BYTES]);
 /* Return: 1 and the entry at @index; 0: none there; negative errno. */

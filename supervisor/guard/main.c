@@ -244,7 +244,7 @@ open_all(struct guard *g, struct pl_error *err)
     if (r < 0)
         return r;
     guard_cgroup_open(g);
-    guard_roster_note(g);
+    (void)guard_roster_note(g); /* a full file system: no worker starts before it can be done */
     r = guard_heirs_take(g, err);
     if (r < 0)
         return r;

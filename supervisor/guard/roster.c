@@ -54,7 +54,7 @@ read_head(struct guard *g, struct roster_head *ret_head)
            memchr(ret_head->cgroup_path, '\0', sizeof(ret_head->cgroup_path)) != NULL;
 }
 
-void
+int
 guard_roster_note(struct guard *g)
 {
     struct roster_head head = {.magic = ROSTER_MAGIC,
@@ -63,12 +63,14 @@ guard_roster_note(struct guard *g)
                                .epoch = g->super.epoch};
 
     if (g->roster_fd < 0)
-        return;
+        return -EBADF;
     memcpy(head.boot_id, g->boot_id, sizeof(head.boot_id));
     if (g->cgroup_base >= 0)
         memcpy(head.cgroup_path, g->cgroup_path, sizeof(head.cgroup_path));
     ssize_t n = pwrite(g->roster_fd, &head, sizeof(head), 0);
-    (void)n; /* a full file system: entries cannot be written either, and then no worker starts */
+    if (n == (ssize_t)sizeof(head))
+        return 0;
+    return n < 0 ? -errno : -ENOSPC;
 }
 
 void

@@ -77,7 +77,7 @@ guard_super_start(struct guard *g)
     }
     g->super.socket = pair[0];
     g->super.epoch++;
-    guard_roster_note(g);
+    (void)guard_roster_note(g); /* done again before the next worker starts */
     g->super.state = SUPER_RUNNING;
     g->super.ready = g->super.stopped = g->super.write_watched = false;
     g->upgrade.tell = g->upgrade.serial > 0;

@@ -63,6 +63,7 @@ enter_cgroup_mount(const char *dir)
 
 static int guard_stderr = -1; /* where the next guard writes its log; -1: where we do */
 static bool ignore_children;  /* the next guard is started with SIGCHLD ignored */
+static const char *run_size;  /* the next guard's run directory is a file system of that size */
 static int sidecar_life = -1; /* the next guard has a child already, which has this open */
 
 /* As a shell does that is replaced by the guard: 'sidecar & exec plctl start …'. */
@@ -84,6 +85,14 @@ start_sidecar(void)
         pause();
 }
 
+static bool
+mount_run_dir(void)
+{
+    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           (mkdir(house.run, 0700) == 0 || errno == EEXIST) &&
+           mount("none", house.run, "tmpfs", 0, run_size) == 0;
+}
+
 static pid_t
 fork_guard(const char *ready_text, bool cgroup)
 {
@@ -98,6 +107,8 @@ fork_guard(const char *ready_text, bool cgroup)
         signal(SIGCHLD, SIG_IGN);
     if (sidecar_life >= 0)
         start_sidecar();
+    if (run_size != NULL && !mount_run_dir())
+        _exit(77);
     if (cgroup && !enter_cgroup_mount(house.dir))
         _exit(77);
     setenv("PL_LIBEXEC_DIR", house.dir, 1);
@@ -601,6 +612,49 @@ START_TEST(what_was_there_before_lives_on)
 }
 END_TEST
 
+static void
+resize_run_dir(const char *size)
+{
+    char path[64];
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)house.guard);
+        _exit(setns(open(path, O_RDONLY), CLONE_NEWNS) == 0 &&
+                      mount(NULL, house.run, NULL, MS_REMOUNT, size) == 0
+                  ? 0
+                  : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+}
+
+/* A worker that is in the roster, without the roster's head, is one that the next guard does not
+ * know. */
+START_TEST(no_worker_without_a_whole_roster)
+{
+    struct pl_guard_message message;
+
+    if (geteuid() != 0)
+        return;
+    run_size = "nr_blocks=3,mode=700"; /* lock, guard.pid, instance: then it is full */
+    start_guard(with_cgroup);
+    run_size = NULL;
+    enter();
+    resize_run_dir("nr_blocks=4"); /* a page for one of both */
+    close(spawn(1, worker_path, "fds"));
+    message = expect(PL_GUARD_SPAWN_FAILED);
+    ck_assert_int_eq(message.u.worker.value, ENOSPC);
+    resize_run_dir("nr_blocks=5");
+    close(spawn(2, worker_path, "fds"));
+    close(expect(PL_GUARD_SPAWNED).fd);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    stop_guard();
+}
+END_TEST
+
 START_TEST(workers_are_handed_over)
 {
     pid_t pids[TREE_PROCESSES];
@@ -1028,6 +1082,7 @@ make_suite(void)
     tcase_add_test(tests, spawn_failure_is_told);
     tcase_add_test(tests, restart_gives_everything_back);
     tcase_add_test(tests, a_starter_that_ignores_its_children);
+    tcase_add_test(tests, no_worker_without_a_whole_roster);
     tcase_add_test(tests, workers_are_handed_over);
     tcase_add_test(tests, a_death_that_nobody_saw_is_told);
     tcase_add_test(tests, an_order_to_end_is_handed_over);
