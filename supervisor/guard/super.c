@@ -146,12 +146,18 @@ judge(struct guard *g, int status, pl_time now)
     struct super *s = &g->super;
     bool clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && s->stopped;
 
-    if (clean || g->terminating || g->kill_now) {
+    if (clean || g->kill_now) {
         guard_super_over(g, clean ? 0 : 1, now);
         return;
     }
     if (guard_upgrade_exited(g, status, now)) {
+        if (g->terminating) /* this one may not have read it: the next one ends the instance */
+            g->terminate = SIGTERM;
         wait_to_start(g, now);
+        return;
+    }
+    if (g->terminating) {
+        guard_super_over(g, 1, now);
         return;
     }
     if (WIFSIGNALED(status))
@@ -204,7 +210,7 @@ guard_super_step(struct guard *g, pl_time now)
     }
     if (s->state != SUPER_WAITING)
         return;
-    if (g->terminating || g->kill_now) {
+    if (g->kill_now || (g->terminating && now < s->start_at)) {
         guard_super_over(g, 1, now);
         return;
     }

@@ -178,12 +178,20 @@ guard_upgrade_ready(struct guard *g)
     pl_log(PL_LOG_INFO, "the new supervisor serves", PL_F_INT("pid", g->super.pid));
 }
 
+pl_time
+guard_upgrade_deadline(const struct guard *g)
+{
+    /* One that ends the instance instead of handing over takes its time. */
+    return g->terminating && g->upgrade.step == UPGRADE_LEAVING ? 0 : g->upgrade.deadline;
+}
+
 void
 guard_upgrade_step(struct guard *g, pl_time now)
 {
     struct upgrade *u = &g->upgrade;
+    pl_time deadline = guard_upgrade_deadline(g);
 
-    if (u->deadline == 0 || now < u->deadline || g->terminating)
+    if (deadline == 0 || now < deadline)
         return;
     u->deadline = 0;
     if (u->step == UPGRADE_PROBATION) {
@@ -194,12 +202,6 @@ guard_upgrade_step(struct guard *g, pl_time now)
     /* LEAVING: it does not hand over. Killed it leaves the same behind, but for replies. */
     if (g->super.pid > 0)
         (void)kill(g->super.pid, SIGKILL);
-}
-
-pl_time
-guard_upgrade_deadline(const struct guard *g)
-{
-    return g->terminating ? 0 : g->upgrade.deadline;
 }
 
 void

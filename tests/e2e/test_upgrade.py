@@ -356,6 +356,24 @@ class Unhealthy(Base):
     def test_it_hangs(self):
         self.rolled_back(self.fake('supervisor', 'hangs'), 'within 500 ms', '--timeout', '500ms')
 
+    def test_it_hangs_and_the_instance_is_told_to_stop(self):
+        """The old one comes back in time all the same, and stops the instance as it would."""
+        guard, = self.pids('pl-guard')
+        upgrade = self.instance.popen('upgrade', '--from', self.fake('supervisor', 'hangs'),
+                                      '--timeout', '1s')
+        self.addCleanup(lambda: (upgrade.kill(), upgrade.communicate()))
+        lib.until('the new one is run', lambda: self.pids('pl-supervisor') not in
+                  ([], self.before['pl-supervisor']))
+        os.kill(guard, signal.SIGTERM)
+        lib.until('it stops', lambda: '"how":"after running jobs"' in self.instance.log())
+        self.assertIn('the old one is started again', self.instance.log())
+        for name in self.jobs:
+            self.let_go(name)
+        lib.until('all have ended', lambda: not self.everybody()['pl-guard'])
+        self.instance.started = False
+        self.assertEqual(lib.until_gone(str(self.instance.dir.name) + '/run'), [])
+        self.assertNotIn('killed', self.instance.log())
+
     def test_it_is_killed(self):
         """The new one gets SIGKILL before it serves; and a second upgrade meanwhile is refused."""
         folder = self.fake('supervisor', 'hangs')

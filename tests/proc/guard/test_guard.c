@@ -294,7 +294,8 @@ stop_guard(void)
 static void
 teardown(void)
 {
-    static const char *const left[] = {"run/lock", "run", "control", "pl-supervisor", "cgroup"};
+    static const char *const left[] = {"run/lock",      "run",   "control",
+                                       "pl-supervisor", "other", "cgroup"};
     char path[160];
 
     if (house.guard > 0) {
@@ -1001,6 +1002,55 @@ START_TEST(signals_are_passed_on)
 }
 END_TEST
 
+/* A program that an upgrade may run: whatever the umask of the build was. */
+static void
+copy_program(const char *from, char ret_path[96])
+{
+    char buffer[65536];
+    ssize_t n;
+    int in = open(from, O_RDONLY | O_CLOEXEC), out;
+
+    snprintf(ret_path, 96, "%s/other", house.dir);
+    out = open(ret_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+    ck_assert(in >= 0 && out >= 0 && fchmod(out, 0700) == 0);
+    while ((n = read(in, buffer, sizeof(buffer))) > 0)
+        ck_assert_int_eq(write(out, buffer, (size_t)n), n);
+    close(in);
+    close(out);
+}
+
+/* A stop that comes when one supervisor has handed over and the next is not there yet: the next one
+ * does it, with everything that a stop does for jobs. */
+START_TEST(a_signal_between_two_supervisors)
+{
+    pid_t pids[TREE_PROCESSES];
+    char program[96];
+    int sock;
+
+    start_guard(with_cgroup);
+    enter();
+    sock = spawn(1, worker_path, "tree");
+    close(expect(PL_GUARD_SPAWNED).fd);
+    for (int i = 0; i < TREE_PROCESSES; i++)
+        pids[i] = next_pid(sock);
+    copy_program(fake_path, program);
+    ck_assert_int_eq(
+        pl_guard_client_upgrade(house.client, PL_GUARD_PART_SUPERVISOR, 10000, program, ""), 0);
+    ck_assert_uint_eq(expect(PL_GUARD_UPGRADE_IS).u.upgrade.outcome, PL_GUARD_UPGRADE_RUNNING);
+    kill(house.guard, SIGTERM);
+    expect(PL_GUARD_TERMINATE); /* one that leaves does not read it any more */
+    ck_assert_int_eq(pl_guard_client_handover(house.client), 0);
+    exit_supervisor(0);
+    enter();
+    ck_assert_int_eq(expect(PL_GUARD_UPGRADE_IS).u.upgrade.outcome, PL_GUARD_UPGRADE_RUNNING);
+    ck_assert_int_eq(expect(PL_GUARD_TERMINATE).u.worker.value, SIGTERM);
+    assert_alive(pids, TREE_PROCESSES);
+    close(sock);
+    stop_guard();
+    assert_gone(pids, TREE_PROCESSES);
+}
+END_TEST
+
 START_TEST(second_interrupt_ends_everything)
 {
     pid_t pids[TREE_PROCESSES];
@@ -1096,6 +1146,7 @@ make_suite(void)
     tcase_add_test(tests, a_socket_of_a_dead_process_is_waited_for);
     tcase_add_test(tests, a_socket_that_somebody_serves_is_not_taken);
     tcase_add_test(tests, signals_are_passed_on);
+    tcase_add_test(tests, a_signal_between_two_supervisors);
     tcase_add_test(tests, second_interrupt_ends_everything);
     tcase_add_test(tests, state_is_published);
     suite_add_tcase(suite, tests);
