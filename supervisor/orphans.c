@@ -59,6 +59,22 @@ parse_name(const char *name, struct pl_orphan *ret_orphan)
     return true;
 }
 
+/* ".JOB.ATTEMPT.new": of a worker that was killed while it wrote. The guard starts no supervisor
+ * while one may still be writing. */
+static bool
+is_draft(const char *name)
+{
+    struct pl_orphan orphan;
+    char inner[NAME_BYTES];
+    size_t len = strlen(name);
+    if (len < 5 || len - 5 >= sizeof(inner) || name[0] != '.' ||
+        strcmp(name + len - 4, ".new") != 0)
+        return false;
+    memcpy(inner, name + 1, len - 5);
+    inner[len - 5] = '\0';
+    return parse_name(inner, &orphan);
+}
+
 static int
 add(struct pl_orphans *list, const struct pl_orphan *orphan)
 {
@@ -90,6 +106,8 @@ pl_orphans_open(struct pl_supervisor *sup)
     while (rc == 0 && (entry = readdir(folder)) != NULL)
         if (parse_name(entry->d_name, &orphan))
             rc = add(list, &orphan);
+        else if (is_draft(entry->d_name))
+            (void)unlinkat(list->folder, entry->d_name, 0);
     closedir(folder);
     return rc;
 }

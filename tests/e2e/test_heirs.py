@@ -341,6 +341,21 @@ class Unadopted(Base):
         self.open_gate(0)
         self.instance.plctl('wait', job, code=0)
 
+    def test_what_was_not_written_to_the_end_goes(self):
+        """The worker was killed before the file had its name; the job runs again."""
+        job, = self.begin()
+        self.kill('pl-guard', 'pl-supervisor', 'pl-store', 'pl-worker')
+        draft = self.instance.dir / 'state' / 'orphans' / f'.{job}.1.new'
+        draft.parent.mkdir(mode=0o700)
+        draft.write_bytes(b'x' * 100)
+        other = draft.parent / '.notes.txt'
+        other.write_text('not ours')
+        self.instance.start()
+        lib.until('it runs again', lambda: len(self.runs()) == 2)
+        lib.until('the draft is gone', lambda: self.files() == [other.name])
+        self.open_gate(0)
+        self.instance.plctl('wait', job, code=0)
+
     def test_a_file_counts_once(self):
         job, = self.leave_files(1)
         name = self.instance.dir / 'state' / 'orphans' / f'{job}.1'
