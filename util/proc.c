@@ -139,6 +139,20 @@ pl_proc_pidfd_signal(int pidfd, int signo)
 }
 
 int
+pl_proc_kill_child(pid_t pid, pid_t parent)
+{
+    struct pl_proc_stat stat = {0};
+    PL_CLEANUP_FD int pidfd = -1;
+    int r = pl_proc_pidfd_open(pid, &pidfd);
+
+    if (r == 0)
+        r = pl_proc_stat_read(pid, &stat);
+    if (r < 0)
+        return r;
+    return stat.parent == parent ? pl_proc_pidfd_signal(pidfd, SIGKILL) : -ESRCH;
+}
+
+int
 pl_proc_open(int *ret_proc_fd)
 {
     int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -38,6 +38,10 @@ int pl_proc_boot_id(uint8_t ret_id[16]);
 int pl_proc_pidfd_open(pid_t pid, int *ret_fd);
 int pl_proc_pidfd_signal(int pidfd, int signo);
 
+/* SIGKILL to @pid where somebody else may reap it meanwhile: what is killed is a child of @parent,
+ * and no process that was given the number since. Return: 0; -ESRCH: it is none; negative errno. */
+int pl_proc_kill_child(pid_t pid, pid_t parent);
+
 /* An open directory of /proc for repeated scans: no allocation in the scan. */
 int pl_proc_open(int *ret_proc_fd);
 

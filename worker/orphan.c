@@ -66,16 +66,18 @@ forbid_processes(void)
     (void)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program);
 }
 
-/* Return: false: there was no child left. Children stay ours until they are reaped, and here nobody
- * else reaps but a thread of the plugin, which then has no child of that number to wait for. */
+/* Return: false: there was no child left. Threads of the plugin may reap too. */
 static bool
 kill_children(int proc_fd)
 {
     static pid_t pids[SCAN_MAX];
     siginfo_t info;
     int count = pl_proc_children(proc_fd, getpid(), pids, SCAN_MAX);
-    for (int i = 0; i < count && i < SCAN_MAX; i++)
-        (void)kill(pids[i], SIGKILL);
+    for (int i = 0; i < count && i < SCAN_MAX; i++) {
+        int rc = pl_proc_kill_child(pids[i], getpid());
+        if (rc < 0 && rc != -ESRCH)
+            (void)kill(pids[i], SIGKILL); /* by its number alone, rather than not at all */
+    }
     do {
         info.si_pid = 0;
         if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) < 0)

@@ -124,11 +124,11 @@ walk(int proc_fd, pid_t pid, pid_t *ret_first)
         int count = pl_proc_children(proc_fd, list[at], list + known, (size_t)(SCAN_MAX - known));
 
         for (int i = 0; i < count && known < SCAN_MAX; i++, known++) {
-            /* Children of a stopped parent, and of those below: their numbers cannot be reused
-             * before the worker is gone. */
             if (pl_proc_stat_read(list[known], &stat) < 0 || stat.state == 'Z' || stat.state == 'X')
                 continue;
-            (void)kill(list[known], SIGKILL);
+            /* The worker is stopped, those below it are not yet: they may reap. One that has
+             * another parent by now is met in the next round. */
+            (void)pl_proc_kill_child(list[known], list[at]);
             *ret_first = list[known];
             killed++;
         }

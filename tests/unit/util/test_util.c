@@ -325,6 +325,24 @@ START_TEST(processes)
 }
 END_TEST
 
+START_TEST(only_children_are_killed)
+{
+    int status;
+    pid_t child = fork();
+
+    if (child == 0)
+        for (;;)
+            pause();
+    /* as if the number were another process's by now */
+    ck_assert_int_eq(pl_proc_kill_child(child, getppid()), -ESRCH);
+    ck_assert_int_eq(waitpid(child, &status, WNOHANG), 0);
+    ck_assert_int_eq(pl_proc_kill_child(child, getpid()), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    ck_assert_int_eq(pl_proc_kill_child(child, getpid()), -ESRCH);
+}
+END_TEST
+
 START_TEST(instance_names)
 {
     char name[PL_INSTANCE_BYTES];
@@ -474,6 +492,7 @@ main(void)
     tcase_add_loop_test(tests, a_buried_file_stays_locked, 0, 2);
     tcase_add_test(tests, a_file_buried_for_now_is_given_up);
     tcase_add_test(tests, processes);
+    tcase_add_test(tests, only_children_are_killed);
     tcase_add_test(tests, instance_names);
     tcase_add_test(tests, paths);
     tcase_add_test(tests, log_lines);
