@@ -307,6 +307,5 @@ pl_orphans_end(struct pl_supervisor *sup, const struct pl_recovered_job *job,
     if (good)
         pl_log(PL_LOG_INFO, "a worker that nobody adopted left an outcome",
                PL_F_UUID("job", &job->id), PL_F_UINT("attempt", job->attempts));
-    sup->orphans.lsn = pl_memlog_last_lsn(sup->log);
     return good;
 }

@@ -541,6 +541,9 @@ pl_restore(struct pl_supervisor *sup)
         rc = pl_store_begin(sup);
     if (rc < 0)
         return rc;
+    /* What their files told is logged, by an earlier supervisor even, and perhaps no more than
+     * that. */
+    sup->orphans.lsn = sup->store.appended;
     pl_adopt_settle(sup); /* before time-outs may fire and jobs start */
     pl_link_started(sup);
     struct pl_event restored = {.kind = PL_EV_RESTORED};
