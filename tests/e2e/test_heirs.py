@@ -2,12 +2,15 @@
 """Guard and supervisor die together, and the workers that run jobs of a durable pool do not: the next
 start adopts them."""
 import os
+import random
 import shutil
 import signal
 import time
 import unittest
 
 import lib
+
+ROUNDS = int(os.environ.get('PL_TEST_ROUNDS', '10'))
 
 CONFIG = """\
 version: 1
@@ -368,6 +371,37 @@ class Unadopted(Base):
         self.instance.start()
         lib.until('the file is gone', lambda: not self.files())
         self.assertEqual(self.instance.job(job)['state'], 'succeeded')
+
+
+class LastMoment(Base):
+    """The next guard comes when the grace ends: the worker is adopted, or its outcomes are in files,
+    and never both or neither."""
+    config = CONFIG.replace('GRACE', '200ms')
+
+    def test_each_outcome_counts_once(self):
+        seed = int(os.environ.get('PL_TEST_SEED', str(random.randrange(1 << 32))))
+        print(f'seed {seed}', flush=True)
+        rng, adopted, workers = random.Random(seed), 0, 0
+        for _ in range(ROUNDS):
+            (self.instance.dir / 'runs').unlink(missing_ok=True)
+            for gate in self.instance.dir.glob('gate.*'):
+                gate.unlink()
+            jobs = self.begin(3)
+            before, over = self.busy(), time.monotonic() + 0.14 + rng.random() * 0.06
+            self.kill('pl-guard', 'pl-supervisor', 'pl-store')
+            for number in range(3):
+                self.open_gate(number)
+            lib.until('the grace is nearly over', lambda over=over: time.monotonic() > over)
+            self.instance.start()
+            adopted += sum(map(lib.alive, before))
+            workers += len(before)
+            for number, job in enumerate(jobs):
+                self.instance.plctl('wait', job, code=0)
+                self.assertEqual(self.instance.job(job)['attempt'], 1)
+                self.assertEqual(self.instance.plctl('result', job, code=0).out,
+                                 f'before {number}\nafter {number} now\n')
+            self.assertEqual(self.runs(), ['0', '1', '2'])
+        print(f'{adopted} of {workers} workers were adopted')
 
 
 if __name__ == '__main__':

@@ -563,6 +563,65 @@ class Durable(Base):
                 shutil.rmtree(folder)
 
 
+@unittest.skipIf(peer.msgpack is None or shutil.which('strace') is None,
+                 'needs python3-msgpack and strace')
+class KilledAnywhere(Base):
+    """SIGKILL to the guard at one system call after the other of its own replacement: the next guard
+    adopts the workers, whatever had become of this one."""
+    config = Durable.config
+
+    def trace(self, *options):
+        guard, = self.pids('pl-guard')
+        tracer = subprocess.Popen(['strace', '-q', '-p', str(guard), *options],
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        status = pathlib.Path(f'/proc/{guard}/status')
+        lib.until('it is traced', lambda: tracer.poll() is not None or
+                  'TracerPid:\t0' not in status.read_text())
+        self.addCleanup(lambda: (tracer.terminate(), tracer.wait()))
+        if tracer.poll() is not None:
+            self.skipTest('strace may not attach')
+        return guard, tracer
+
+    def replace_guard(self):
+        client = peer.Client(self.path)
+        try:
+            client.call('instance.upgrade', part='guard')
+        except (OSError, EOFError):
+            pass  # it was killed
+        client.close()
+
+    def count(self):
+        """Return: how many calls there are, and which is the exec."""
+        log = self.instance.dir / 'strace'
+        _, tracer = self.trace('-o', log)
+        self.replace_guard()
+        tracer.terminate()
+        tracer.wait()
+        calls = [line for line in log.read_text().splitlines() if '(' in line]
+        execs = [n for n, line in enumerate(calls) if line.startswith('execveat(')]
+        return len(calls), execs[-1]
+
+    def test_each_instant_leaves_workers_that_are_adopted(self):
+        seed = int(os.environ.get('PL_TEST_SEED', str(random.randrange(1 << 32))))
+        print(f'seed {seed}', flush=True)
+        self.path = next(pathlib.Path(self.instance.dir / 'run').glob('parking-lot/*/pl.sock'))
+        count, at = self.count()
+        rounds = min(UPGRADES, count - 1)
+        points = {*random.Random(seed).sample(range(1, count), rounds), *range(at, at + 5)}
+        for point in sorted(points):
+            name = f'point{point}'
+            job = self.gated(name)
+            guard, tracer = self.trace('-o', '/dev/null', f'--inject=all:signal=SIGKILL:when={point}')
+            self.replace_guard()
+            tracer.terminate()
+            tracer.wait()
+            if not lib.alive(guard):
+                lib.until('supervisor and store have ended', lambda:
+                          not self.pids('pl-supervisor') + self.pids('pl-store'))
+                self.instance.start()
+            self.check_jobs({name: job})
+
+
 @unittest.skipIf(peer.msgpack is None, 'needs python3-msgpack')
 class Many(Base):
     def test_nothing_is_lost_and_nothing_runs_twice(self):
