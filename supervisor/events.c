@@ -121,12 +121,6 @@ wanted(const struct pl_supervisor *sup, const struct pl_watch *watch,
     return false;
 }
 
-static struct pl_str
-text(const char *chars)
-{
-    return (struct pl_str){chars, strlen(chars)};
-}
-
 static void
 send_event(struct pl_supervisor *sup, struct pl_watch *watch, struct pl_session *session,
            const struct pl_state_event *event, uint64_t number)
@@ -136,25 +130,25 @@ send_event(struct pl_supervisor *sup, struct pl_watch *watch, struct pl_session 
     pl_note_event_init(&note);
     note.sub = watch->sub;
     note.seq = number;
-    note.key = text(pl_event_key(event->kind));
+    note.key = pl_reply_chars(pl_event_key(event->kind));
     note.time_ms = event->at_wall;
     note.id = event->job;
     note.attempt = event->attempt;
     note.outcome = (enum pl_outcome)event->outcome;
     note.value = (int64_t)event->value;
     if (event->pool < sup->pool_count && sup->pools[event->pool].config != NULL)
-        note.pool = text(sup->pools[event->pool].config->name);
+        note.pool = pl_reply_chars(sup->pools[event->pool].config->name);
     if (event->lane != PL_INDEX_NONE &&
         pl_core_lane_config(&sup->core, event->lane, &lane) == PL_CORE_OK)
-        note.lane = text(lane.name);
+        note.lane = pl_reply_chars(lane.name);
     if (event->worker < sup->worker_count && sup->workers[event->worker].used) {
-        note.worker = text(sup->workers[event->worker].name);
+        note.worker = pl_reply_chars(sup->workers[event->worker].name);
         note.pid = sup->workers[event->worker].pid;
     }
     if (event->type[0] != '\0')
-        note.type = text(event->type);
-    if (event->text[0] != '\0' && pl_mp_is_text(text(event->text)))
-        note.error = text(event->text);
+        note.type = pl_reply_chars(event->type);
+    if (event->text[0] != '\0' && pl_mp_is_text(pl_reply_chars(event->text)))
+        note.error = pl_reply_chars(event->text);
     pl_session_touch(sup, session);
     pl_rpc_put_notify(&session->out, PL_STR("event"));
     pl_note_event_encode(&session->out, &note);

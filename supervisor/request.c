@@ -96,6 +96,15 @@ pl_request_pool(struct pl_supervisor *sup, struct pl_str name, struct pl_rpc_err
     return NULL;
 }
 
+struct pl_str
+pl_request_lane_name(struct pl_supervisor *sup, uint32_t lane)
+{
+    static struct pl_lane_config config;
+    if (pl_core_lane_config(&sup->core, lane, &config) != PL_CORE_OK)
+        return PL_STR("");
+    return pl_reply_chars(config.name);
+}
+
 bool
 pl_request_may(const struct pl_session *session, uint32_t uid)
 {

@@ -8,6 +8,8 @@
 #ifndef PL_SUPERVISOR_REQUEST_H
 #define PL_SUPERVISOR_REQUEST_H
 
+#include <string.h>
+
 #include "core/core.h"
 #include "proto/methods.h"
 #include "supervisor/session.h"
@@ -37,6 +39,12 @@ void pl_reply_error(struct pl_supervisor *sup, const struct pl_request *request,
 void pl_reply_fail(struct pl_supervisor *sup, const struct pl_request *request, int code,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+static inline struct pl_str
+pl_reply_chars(const char *chars)
+{
+    return (struct pl_str){chars, strlen(chars)};
+}
+
 /* A text of a reply: one that is empty is left out. */
 static inline struct pl_str
 pl_reply_text(struct pl_str text)
@@ -53,6 +61,9 @@ struct pl_pool *pl_request_pool(struct pl_supervisor *sup, struct pl_str name,
 /* Why the core has just refused a SUBMIT, out of sup->reply. @deadline_ms: that was asked for. */
 void pl_request_refusal(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_str type,
                         pl_wall deadline_ms, struct pl_rpc_error *error);
+
+/* Good until the next call; empty when there is no such lane. */
+struct pl_str pl_request_lane_name(struct pl_supervisor *sup, uint32_t lane);
 
 /* Whether the peer may see and steer a job of @uid. */
 bool pl_request_may(const struct pl_session *session, uint32_t uid);

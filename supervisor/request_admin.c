@@ -15,12 +15,6 @@
 /* Parts of a reply that are lists are written apart. */
 static struct pl_mp_writer units_list, pool_list, lane_list, worker_list;
 
-static struct pl_str
-text(const char *chars)
-{
-    return (struct pl_str){chars, strlen(chars)};
-}
-
 /* A writer's content as one list value, in @whole. */
 static struct pl_str
 as_list(struct pl_mp_writer *whole, const struct pl_mp_writer *elements, uint32_t count)
@@ -69,7 +63,7 @@ put_units(struct pl_supervisor *sup, uint32_t pool, uint32_t kind_count)
         if (pl_core_kind_stats(&sup->core, pool, i, &kind) != PL_CORE_OK)
             continue;
         pl_rep_units_init(&reply);
-        reply.kind = text(kind.name);
+        reply.kind = pl_reply_chars(kind.name);
         reply.capacity = kind.capacity;
         reply.used = kind.used;
         reply.peak = kind.peak;
@@ -92,8 +86,8 @@ put_pool(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_str la
         pl_core_pool_stats(&sup->core, pool->index, &counters) != PL_CORE_OK)
         return;
     pl_rep_pool_init(&reply);
-    reply.name = text(config.name);
-    reply.state = text(pool_state_text(config.state));
+    reply.name = pl_reply_chars(config.name);
+    reply.state = pl_reply_chars(pool_state_text(config.state));
     uint32_t kinds = put_units(sup, pool->index, config.kind_count);
     reply.units = as_list(&units, &units_list, kinds);
     reply.queued = counters.queued;
@@ -109,7 +103,7 @@ put_pool(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_str la
     reply.retried_total = counters.retried;
     reply.finished_total = count_finished(&counters);
     reply.failed_total = reply.finished_total - counters.finished[PL_OUTCOME_SUCCEEDED];
-    reply.default_lane = text(config.default_lane);
+    reply.default_lane = pl_reply_chars(config.default_lane);
     reply.queue_type = PL_STR("memory");
     reply.lanes = lanes;
     reply.workers = workers;
@@ -154,8 +148,8 @@ put_lane(struct pl_supervisor *sup, uint32_t index, struct pl_mp_writer *writer)
         pl_core_lane_stats(&sup->core, index, &counters) != PL_CORE_OK)
         return;
     pl_rep_lane_init(&reply);
-    reply.pool = text(sup->pools[config.pool].config->name);
-    reply.name = text(config.name);
+    reply.pool = pl_reply_chars(sup->pools[config.pool].config->name);
+    reply.name = pl_reply_chars(config.name);
     reply.state =
         config.paused || config.max_concurrency == 0 ? PL_STR("paused") : PL_STR("active");
     reply.policy = config.policy == PL_LANE_FIFO ? PL_STR("fifo") : PL_STR("priority");
@@ -199,13 +193,14 @@ put_worker(struct pl_supervisor *sup, const struct pl_worker *worker, struct pl_
     const struct pl_group *group = &sup->groups[worker->group];
     struct pl_rep_worker reply;
     pl_rep_worker_init(&reply);
-    reply.name = text(worker->name);
-    reply.pool = sup->pools[group->pool].config != NULL ? text(sup->pools[group->pool].config->name)
-                                                        : PL_STR("");
-    reply.group = group->config != NULL ? text(group->config->name) : PL_STR("");
+    reply.name = pl_reply_chars(worker->name);
+    reply.pool = sup->pools[group->pool].config != NULL
+                     ? pl_reply_chars(sup->pools[group->pool].config->name)
+                     : PL_STR("");
+    reply.group = group->config != NULL ? pl_reply_chars(group->config->name) : PL_STR("");
     if (group->config != NULL)
         reply.kind = group->config->kind == PL_CONFIG_WORKER_GPU ? PL_STR("gpu") : PL_STR("cpu");
-    reply.state = text(pl_worker_status_text(worker));
+    reply.state = pl_reply_chars(pl_worker_status_text(worker));
     reply.pid =
         worker->status == PL_WORKER_BACKOFF || worker->status == PL_WORKER_BROKEN ? 0 : worker->pid;
     reply.jobs = worker->busy;
@@ -215,9 +210,9 @@ put_worker(struct pl_supervisor *sup, const struct pl_worker *worker, struct pl_
     reply.rss_bytes = worker->rss_bytes;
     reply.started_at_ms = worker->since_wall;
     if (worker->facts.name[0] != '\0')
-        reply.plugin = text(worker->facts.name);
-    if (worker->error[0] != '\0' && pl_mp_is_text(text(worker->error)))
-        reply.error = text(worker->error);
+        reply.plugin = pl_reply_chars(worker->facts.name);
+    if (worker->error[0] != '\0' && pl_mp_is_text(pl_reply_chars(worker->error)))
+        reply.error = pl_reply_chars(worker->error);
     for (uint32_t i = 0; worker->runs != NULL && i < worker->slot_count; i++)
         if (worker->runs[i].job.gen != 0) {
             reply.job = worker->runs[i].id;
@@ -626,16 +621,16 @@ pl_request_status(struct pl_supervisor *sup, const struct pl_request *request)
     static struct pl_mp_writer whole;
     struct pl_rep_instance_status reply;
     pl_rep_instance_status_init(&reply);
-    reply.instance = text(sup->instance);
+    reply.instance = pl_reply_chars(sup->instance);
     reply.version = PL_STR(PL_VERSION_TEXT);
     reply.pid = (uint32_t)getpid();
     reply.guard_pid = (uint32_t)sup->guard_pid;
     reply.epoch = sup->epoch;
-    reply.state = text(phase_text(sup->phase));
+    reply.state = pl_reply_chars(phase_text(sup->phase));
     reply.uptime_ms = (sup->now - sup->started_mono) / PL_NS_PER_MS;
     reply.started_at_ms = sup->started_wall;
-    reply.config = text(sup->config_path);
-    reply.loop = text(pl_loop_name(sup->loop));
+    reply.config = pl_reply_chars(sup->config_path);
+    reply.loop = pl_reply_chars(pl_loop_name(sup->loop));
     reply.clients = sup->session_count;
     reply.workers = pl_workers_alive(sup);
     for (uint32_t i = 0; i < sup->pool_count; i++) {

@@ -364,23 +364,6 @@ own(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid 
                        id);
 }
 
-/* Before the step: its outcome may come in the same one. */
-static struct pl_watch *
-await(struct pl_supervisor *sup, const struct pl_request *request, const struct pl_uuid *id,
-      struct pl_rpc_error *error)
-{
-    struct pl_session *session = request->session;
-    struct pl_watch *watch = pl_watch_new(&sup->watches, &session->watches, PL_WATCH_WAIT,
-                                          pl_session_ref_of(session), id);
-    if (watch == NULL) {
-        pl_rpc_error_set(error, PL_E_NO_MEMORY, "no memory for another wait");
-        return NULL;
-    }
-    watch->request = request->id;
-    watch->with_result = true;
-    return watch;
-}
-
 /* The job was accepted before: whatever has become of it is the answer again. */
 static bool
 answer_repeat(struct pl_supervisor *sup, struct pl_session *session, const struct pl_uuid *id,
@@ -398,7 +381,7 @@ answer_repeat(struct pl_supervisor *sup, struct pl_session *session, const struc
         ret_ticket->state = (enum pl_job_state)view.state;
         if (pl_job_is_durable(sup, view.body))
             pl_gate_close(sup, session, sup->store.appended);
-        return run == NULL || await(sup, run, id, error) != NULL;
+        return run == NULL || pl_wait_begin(sup, run, id, true, error) != NULL;
     }
     if (pl_outcome_find(sup, id, &result, &gate)) {
         pl_gate_close(sup, session, gate);
@@ -491,8 +474,8 @@ submit_one(struct pl_supervisor *sup, struct pl_session *session,
     bool durable = submit.pool->config->queue.type == PL_CONFIG_QUEUE_LMDB;
     if (pl_log_admit(sup, durable, facts.submit.len + req->payload.len, error) != PL_OK)
         return false;
-    struct pl_watch *watch = run != NULL ? await(sup, run, &submit.spec.id, error) : NULL;
-    if (run != NULL && watch == NULL)
+    struct pl_watch *watch = NULL; /* before the step: the outcome may come in the same one */
+    if (run != NULL && (watch = pl_wait_begin(sup, run, &submit.spec.id, true, error)) == NULL)
         return false;
     struct pl_event event = {.kind = PL_EV_SUBMIT, .submit = &submit.spec};
     if (pl_step_with(sup, &event, &facts) != PL_CORE_OK) {

@@ -300,16 +300,10 @@ pl_request_upgrade(struct pl_supervisor *sup, const struct pl_request *request)
 }
 
 static struct pl_str
-text(const char *from)
-{
-    return (struct pl_str){from, strlen(from)};
-}
-
-static struct pl_str
 outcome_text(uint32_t outcome)
 {
     static const char *const texts[] = {"", "running", "done", "refused", "rolled_back"};
-    return text(outcome < PL_ARRAY_LEN(texts) ? texts[outcome] : "");
+    return pl_reply_chars(outcome < PL_ARRAY_LEN(texts) ? texts[outcome] : "");
 }
 
 void
@@ -326,22 +320,22 @@ pl_request_versions(struct pl_supervisor *sup, const struct pl_request *request)
     pl_formats_text(pl_upgrade_formats, formats, sizeof(formats));
     pl_rep_instance_versions_init(&reply);
     reply.version = PL_STR(PL_VERSION_TEXT);
-    reply.guard_version = text(sup->upgrade.guard_version);
-    reply.formats = text(formats);
+    reply.guard_version = pl_reply_chars(sup->upgrade.guard_version);
+    reply.formats = pl_reply_chars(formats);
     reply.epoch = sup->epoch;
     reply.pid = (uint32_t)getpid();
     reply.guard_pid = (uint32_t)sup->guard_pid;
     reply.store_pid = sup->store.phase == PL_STORE_OFF ? 0 : (uint32_t)sup->store.pid;
-    reply.config = text(sup->config_path);
-    reply.supervisor_program = text(paths[0]);
-    reply.guard_program = text(paths[1]);
-    reply.store_program = text(paths[2]);
-    reply.worker_program = text(paths[3]);
+    reply.config = pl_reply_chars(sup->config_path);
+    reply.supervisor_program = pl_reply_chars(paths[0]);
+    reply.guard_program = pl_reply_chars(paths[1]);
+    reply.store_program = pl_reply_chars(paths[2]);
+    reply.worker_program = pl_reply_chars(paths[3]);
     reply.upgrade = last->serial;
-    reply.upgrade_part = text(last->part == PL_GUARD_PART_GUARD        ? "guard"
-                              : last->part == PL_GUARD_PART_SUPERVISOR ? "supervisor"
-                                                                       : "");
+    reply.upgrade_part = pl_reply_chars(last->part == PL_GUARD_PART_GUARD        ? "guard"
+                                        : last->part == PL_GUARD_PART_SUPERVISOR ? "supervisor"
+                                                                                 : "");
     reply.upgrade_outcome = outcome_text(last->outcome);
-    reply.upgrade_why = text(last->why);
+    reply.upgrade_why = pl_reply_chars(last->why);
     pl_rep_instance_versions_encode(pl_reply_begin(sup, request), &reply);
 }

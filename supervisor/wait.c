@@ -53,6 +53,22 @@ pl_outcome_find(struct pl_supervisor *sup, const struct pl_uuid *id,
     return true;
 }
 
+struct pl_watch *
+pl_wait_begin(struct pl_supervisor *sup, const struct pl_request *request, const struct pl_uuid *id,
+              bool with_result, struct pl_rpc_error *error)
+{
+    struct pl_session *session = request->session;
+    struct pl_watch *watch = pl_watch_new(&sup->watches, &session->watches, PL_WATCH_WAIT,
+                                          pl_session_ref_of(session), id);
+    if (watch == NULL) {
+        pl_rpc_error_set(error, PL_E_NO_MEMORY, "no memory for another wait");
+        return NULL;
+    }
+    watch->request = request->id;
+    watch->with_result = with_result;
+    return watch;
+}
+
 /* One request may wait for several jobs: its first outcome answers it and ends the other watches.
  */
 void

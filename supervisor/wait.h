@@ -5,11 +5,18 @@
 #define PL_SUPERVISOR_WAIT_H
 
 #include "record/job.h"
+#include "supervisor/request.h"
 #include "supervisor/supervisor.h"
 
 /* Puts an outcome as a reply, a list element or a part of `end`. @id: the job. */
 void pl_outcome_encode(struct pl_mp_writer *writer, const struct pl_uuid *id,
                        const struct pl_job_result *result, bool with_result);
+
+/* The request is answered when the job ends; what else the watch needs is filled in by the caller.
+ * Return: NULL and *error. */
+struct pl_watch *pl_wait_begin(struct pl_supervisor *sup, const struct pl_request *request,
+                               const struct pl_uuid *id, bool with_result,
+                               struct pl_rpc_error *error);
 
 /* The job has ended and its FINISH is logged: everybody who waits is answered, once the log is
  * durable up to @gate (0: at once). */
