@@ -10,6 +10,41 @@
 
 /* clang-format off */
 
+/* ---- rows that several messages have ---- */
+
+/* Whose mailbox the outcome goes to. */
+#define PL_ROWS_key(F, T) \
+    F(T, text, tenant,  O, 0, "") \
+    F(T, text, user,    O, 0, "") \
+    F(T, text, session, O, 0, "")
+
+#define PL_ROWS_worker(F, T) \
+    F(T, text, worker,     O, 0, "") \
+    F(T, u32,  worker_pid, O, 0, "")
+
+#define PL_ROWS_begin(F, T) \
+    F(T, i64, submitted_at_ms, A, 0, "") \
+    F(T, i64, started_at_ms,   O, 0, "last attempt")
+
+#define PL_ROWS_place(F, T) \
+    F(T, text, pool, A, 0, "") \
+    F(T, text, lane, A, 0, "") \
+    F(T, text, type, A, 0, "")
+
+/* Of a list: what is wanted; absent: everything. */
+#define PL_ROWS_filter(F, T) \
+    F(T, text, pool, O, 0, "") \
+    F(T, text, lane, O, 0, "") \
+    F(T, text, type, O, 0, "a glob")
+
+#define PL_ROWS_counts(F, T) \
+    F(T, u64, queued,   A, 0, "") \
+    F(T, u64, running,  A, 0, "") \
+    F(T, u64, delayed,  A, 0, "") \
+    F(T, u64, retrying, A, 0, "")
+
+/* ---- messages ---- */
+
 #define PL_FIELDS_req_hello(F, T) \
     F(T, u32,  proto,     R, 0, "major version of the profile: 1") \
     F(T, text, client,    O, 0, "name and version of the client, for lists and logs") \
@@ -115,14 +150,10 @@
     F(T, bytes,   result,          O, 0, "") \
     F(T, u64,     result_bytes,    O, 0, "size of the result, sent or not") \
     F(T, text,    content_type,    O, 0, "of the result") \
-    F(T, i64,     submitted_at_ms, A, 0, "") \
-    F(T, i64,     started_at_ms,   O, 0, "last attempt") \
+    PL_ROWS_begin(F, T) \
     F(T, i64,     finished_at_ms,  A, 0, "") \
-    F(T, text,    worker,          O, 0, "") \
-    F(T, u32,     worker_pid,      O, 0, "") \
-    F(T, text,    tenant,          O, 0, "") \
-    F(T, text,    user,            O, 0, "") \
-    F(T, text,    session,         O, 0, "") \
+    PL_ROWS_worker(F, T) \
+    PL_ROWS_key(F, T) \
     F(T, map,     meta,            O, 0, "what the executor said beside the result")
 
 #define PL_FIELDS_req_job_id(F, T) \
@@ -143,9 +174,7 @@
 #define PL_FIELDS_rep_job(F, T) \
     F(T, uuid,    id,              R, 0, "") \
     F(T, state,   state,           R, 0, "") \
-    F(T, text,    pool,            A, 0, "") \
-    F(T, text,    lane,            A, 0, "") \
-    F(T, text,    type,            A, 0, "") \
+    PL_ROWS_place(F, T) \
     F(T, outcome, outcome,         O, 0, "when it has ended") \
     F(T, u32,     attempt,         A, 0, "0: never started") \
     F(T, priority, priority,       O, -1, "") \
@@ -153,14 +182,10 @@
     F(T, u32,     position,        O, 0, "in its lane, 1 is next") \
     F(T, i64,     eta_ms,          O, -1, "estimated wait") \
     F(T, wait,    wait,            O, 0, "why it does not run yet") \
-    F(T, text,    tenant,          O, 0, "") \
-    F(T, text,    user,            O, 0, "") \
-    F(T, text,    session,         O, 0, "") \
+    PL_ROWS_key(F, T) \
     F(T, u32,     uid,             O, 0, "of the owner") \
-    F(T, text,    worker,          O, 0, "") \
-    F(T, u32,     worker_pid,      O, 0, "") \
-    F(T, i64,     submitted_at_ms, A, 0, "") \
-    F(T, i64,     started_at_ms,   O, 0, "last attempt") \
+    PL_ROWS_worker(F, T) \
+    PL_ROWS_begin(F, T) \
     F(T, i64,     finished_at_ms,  O, 0, "") \
     F(T, i64,     run_at_ms,       O, 0, "") \
     F(T, i64,     deadline_ms,     O, 0, "") \
@@ -177,9 +202,7 @@
     F(T, map,     labels,          O, 0, "")
 
 #define PL_FIELDS_req_job_list(F, T) \
-    F(T, text,  pool,   O, 0, "") \
-    F(T, text,  lane,   O, 0, "") \
-    F(T, text,  type,   O, 0, "a glob") \
+    PL_ROWS_filter(F, T) \
     F(T, text,  tenant, O, 0, "") \
     F(T, state, state,  O, 0, "") \
     F(T, outcome, outcome, O, 0, "") \
@@ -271,9 +294,7 @@
 /* Which dead letters: pool, lane and type (a glob) as they were submitted with; others' only for
  * administrators. */
 #define PL_FIELDS_req_dlq_list(F, T) \
-    F(T, text, pool,   O, 0, "") \
-    F(T, text, lane,   O, 0, "") \
-    F(T, text, type,   O, 0, "a glob") \
+    PL_ROWS_filter(F, T) \
     F(T, u32,  limit,  O, 0, "0: the server's page") \
     F(T, text, cursor, O, 0, "next of the page before")
 
@@ -291,22 +312,16 @@
 #define PL_FIELDS_rep_dlq_show(F, T) \
     F(T, uuid,    id,              R, 0, "the job") \
     F(T, outcome, outcome,         R, 0, "failed, crashed or timed_out") \
-    F(T, text,    pool,            A, 0, "") \
-    F(T, text,    lane,            A, 0, "") \
-    F(T, text,    type,            A, 0, "") \
+    PL_ROWS_place(F, T) \
     F(T, u32,     attempt,         A, 0, "attempts made") \
     F(T, text,    error,           O, 0, "why it did not succeed") \
     F(T, text,    reason,          O, 0, "one word") \
     F(T, i32,     exit_code,       O, -1, "of a program, when it exited") \
     F(T, i32,     signal,          O, 0, "that ended the program or worker") \
-    F(T, text,    worker,          O, 0, "") \
-    F(T, u32,     worker_pid,      O, 0, "") \
+    PL_ROWS_worker(F, T) \
     F(T, u32,     uid,             O, 0, "of the owner") \
-    F(T, text,    tenant,          O, 0, "") \
-    F(T, text,    user,            O, 0, "") \
-    F(T, text,    session,         O, 0, "") \
-    F(T, i64,     submitted_at_ms, A, 0, "") \
-    F(T, i64,     started_at_ms,   O, 0, "last attempt") \
+    PL_ROWS_key(F, T) \
+    PL_ROWS_begin(F, T) \
     F(T, i64,     finished_at_ms,  A, 0, "") \
     F(T, u64,     payload_bytes,   O, 0, "") \
     F(T, bytes,   payload,         O, 0, "the job's input") \
@@ -318,9 +333,7 @@
 #define PL_FIELDS_req_dlq_change(F, T) \
     F(T, uuid, id,      O, 0, "one letter") \
     F(T, flag, all,     O, 0, "all that match, instead of an id") \
-    F(T, text, pool,    O, 0, "") \
-    F(T, text, lane,    O, 0, "") \
-    F(T, text, type,    O, 0, "a glob") \
+    PL_ROWS_filter(F, T) \
     F(T, u32,  limit,   O, 0, "at most so many; 0: the server's page") \
     F(T, text, cursor,  O, 0, "next of the call before") \
     F(T, flag, dry_run, O, 0, "count, change nothing")
@@ -340,10 +353,7 @@
     F(T, text, name,            R, 0, "") \
     F(T, text, state,           A, 0, "active, paused, draining, disabled") \
     F(T, list, units,           A, 0, "maps {kind, capacity, used, peak}") \
-    F(T, u64,  queued,          A, 0, "") \
-    F(T, u64,  running,         A, 0, "") \
-    F(T, u64,  delayed,         A, 0, "") \
-    F(T, u64,  retrying,        A, 0, "") \
+    PL_ROWS_counts(F, T) \
     F(T, u64,  held,            O, 0, "") \
     F(T, u64,  max_queue_depth, A, 0, "") \
     F(T, i64,  oldest_queued_ms, O, 0, "") \
@@ -392,10 +402,7 @@
     F(T, u32,  min_concurrency, A, 0, "") \
     F(T, u32,  max_concurrency, A, 0, "") \
     F(T, i64,  timeout_ms,      O, 0, "") \
-    F(T, u64,  queued,          A, 0, "") \
-    F(T, u64,  running,         A, 0, "") \
-    F(T, u64,  delayed,         A, 0, "") \
-    F(T, u64,  retrying,        A, 0, "") \
+    PL_ROWS_counts(F, T) \
     F(T, u64,  finished_total,  A, 0, "")
 
 #define PL_FIELDS_rep_lane_list(F, T) \
