@@ -98,6 +98,25 @@ check_mark(struct pl_loader *loader, const struct pl_config_mark *mark)
     }
 }
 
+/* Processes are not started on demand: `min` of them run. None at all would run nothing. */
+static void
+check_group(struct pl_loader *loader, const struct pl_config_pool *pool, uint32_t index)
+{
+    const struct pl_config_workers *group = &pool->workers[index];
+    char path[PL_CONFIG_PATH_BYTES];
+    snprintf(path, sizeof(path), "pools.%s.workers[%u].replicas", pool->name, index);
+    if (group->min >= group->max || is_told(loader->source->diags, path))
+        return;
+    snprintf(path, sizeof(path), "pools.%s.workers[%u].max", pool->name, index);
+    if (group->min == 0)
+        pl_source_report(loader->source, PL_DIAG_ERROR, pl_loader_where(loader, path), path,
+                         "use `replicas`, or a `min` of at least 1",
+                         "starting processes on demand is not built yet in this version");
+    else
+        pl_source_report(loader->source, PL_DIAG_WARNING, pl_loader_where(loader, path), path, NULL,
+                         "has no effect yet in this version: %u run, as min says", group->min);
+}
+
 static void
 check_pool(struct pl_loader *loader, const struct pl_config_pool *pool)
 {
@@ -118,6 +137,8 @@ check_pool(struct pl_loader *loader, const struct pl_config_pool *pool)
             pl_source_report(loader->source, PL_DIAG_ERROR, pl_loader_where(loader, path), path,
                              "write how much there is", "auto is not built yet in this version");
     }
+    for (uint32_t i = 0; i < pool->worker_group_count; i++)
+        check_group(loader, pool, i);
 }
 
 void

@@ -112,6 +112,64 @@ START_TEST(examples_have_their_verdict)
 }
 END_TEST
 
+/* A whole pool but for @rest, which goes behind line 2. */
+#define WARNED(rest) "version: 1\nname: box\n" rest
+
+START_TEST(what_has_no_effect_is_told_at_its_place)
+{
+    static const struct {
+        const char *text, *warning;
+    } cases[] = {
+        {WARNED("supervisor: {event_buffer: 7}\npools: {p: {max_units: 1, queue: memory}}\n"),
+         "t.yaml:3:14: warning: supervisor.event_buffer: has no effect yet in this version\n"},
+        {WARNED("supervisor: {shutdown: {kill_grace: 3s}}\n"
+                "pools: {p: {max_units: 1, queue: memory}}\n"),
+         "t.yaml:3:25: warning: supervisor.shutdown.kill_grace: has no effect yet in this "
+         "version\n"},
+        {WARNED("supervisor: {socket_group: users, log: {format: json, target: journald}}\n"
+                "pools: {p: {max_units: 1, queue: memory}}\n"),
+         "t.yaml:3:55: warning: supervisor.log.target: has no effect yet in this version\n"},
+        {WARNED("pools: {p: {max_units: 1, queue: memory, queue_timeout: 1m}}\n"),
+         "t.yaml:3:42: warning: pools.p.queue_timeout: has no effect yet in this version\n"},
+        {WARNED("pools: {p: {max_units: 1, queue: memory, workers:\n"
+                " [{executor: {plugin: echo, batch: {max_jobs: 8}}, idle_timeout: 1s}]}}\n"),
+         "t.yaml:4:37: warning: pools.p.workers[0].executor.batch.max_jobs: has no effect yet in "
+         "this version\n"},
+        {WARNED("pools: {p: {max_units: 1, queue: memory, workers:\n"
+                " [{executor: echo, min: 1, max: 3, idle_timeout: 1s}]}}\n"),
+         "t.yaml:4:36: warning: pools.p.workers[0].idle_timeout: has no effect yet in this "
+         "version\n"},
+        {WARNED("pools: {p: {max_units: 1, queue: memory, workers:\n"
+                " [{executor: echo, min: 2, max: 3}]}}\n"),
+         "t.yaml:4:28: warning: pools.p.workers[0].max: has no effect yet in this version: 2 run, "
+         "as min says\n"},
+    };
+    for (size_t i = 0; i < PL_ARRAY_LEN(cases); i++) {
+        char *messages = NULL;
+        struct pl_config *config = parse(cases[i].text, true, &messages);
+        ck_assert_msg(config != NULL && strstr(messages, cases[i].warning) != NULL, "%s: %s",
+                      cases[i].text, messages);
+        pl_config_free(config);
+        free(messages);
+    }
+}
+END_TEST
+
+START_TEST(what_asks_for_nothing_is_not_warned_of)
+{
+    char *messages = NULL;
+    struct pl_config *config =
+        parse(WARNED("supervisor: {event_buffer: 100, shutdown: {kill_grace: 10s}}\n"
+                     "pools: {p: {max_units: 1, queue: memory, queue_timeout: 0s, workers:\n"
+                     " [{executor: {plugin: echo, batch: {max_jobs: 1}}, min: 2, max: 2}]}}\n"),
+              true, &messages);
+    ck_assert(config != NULL);
+    ck_assert_str_eq(messages, "");
+    pl_config_free(config);
+    free(messages);
+}
+END_TEST
+
 static void
 expect_error(const char *text, const char *error)
 {
@@ -319,6 +377,8 @@ main(void)
     tcase_add_test(tc, bad_inputs_are_told_exactly);
     tcase_add_test(tc, a_queue_is_durable_unless_told_otherwise);
     tcase_add_test(tc, examples_have_their_verdict);
+    tcase_add_test(tc, what_has_no_effect_is_told_at_its_place);
+    tcase_add_test(tc, what_asks_for_nothing_is_not_warned_of);
     tcase_add_test(tc, values_arrive);
     tcase_add_test(tc, an_alias_bomb_is_refused);
     tcase_add_test(tc, printing_reads_back);
