@@ -540,14 +540,14 @@ pl_configure_apply(struct pl_supervisor *sup, struct pl_config *config, struct p
         apply_pool(sup, config, &config->pools[i]);
     struct pl_event done = {.kind = PL_EV_CONFIG_DONE};
     (void)pl_step(sup, &done);
+    struct pl_config *old = sup->config;
+    sup->config = config; /* what is started from here on is started by it */
     if (sup->phase == PL_SUP_SERVING)
         pl_workers_reconcile(sup);
     restart_changed(sup);
     drop_stale(sup, config);
     sup->max_msg = largest_message(config);
     sup->max_connections = config->max_connections > 0 ? config->max_connections : 4096;
-    struct pl_config *old = sup->config;
-    sup->config = config;
     if (sup->dead_letters != NULL) {
         pl_dead_configure(sup, config);
         pl_outcomes_configure(sup, config);

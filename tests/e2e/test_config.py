@@ -44,6 +44,18 @@ class Config(lib.Test):
         units = {pool['name']: pool['units'] for pool in self.instance.stats()['pools']}
         self.assertEqual(units['build']['cpu']['capacity'], 5)
 
+    def test_a_reload_brings_its_secrets(self):
+        """What a reload starts is started by the new file, not by the one before."""
+        secret = self.instance.dir / 'fresh'
+        secret.write_text('sesame\n')
+        self.instance.config.write_text(
+            lib.CONFIG.replace('version: 1\n', f'version: 1\nsecrets: {{fresh: {{file: {secret}}}}}\n')
+            + '  fresh:\n    max_units: 1\n    queue: memory\n    workers:\n'
+              '      - {name: e, executor: {plugin: echo, config: {key: "secret:fresh"}}}\n')
+        self.instance.plctl('reload', code=0)
+        self.assertEqual(self.instance.submit('echo', '-p', 'fresh', '-d', 'hello', '--wait'), 'hello')
+        self.assertNotIn('did not start', self.instance.log())
+
     def test_schema_and_print(self):
         self.assertIn('json-schema.org', self.instance.plctl('config', 'schema', code=0).json()['$schema'])
         self.assertIn('max_units', self.instance.plctl('config', 'print', self.instance.config,
