@@ -129,6 +129,13 @@ pl_worker_channel_adopt(struct pl_supervisor *sup, struct pl_worker *worker)
     return made < 0 ? made : rc;
 }
 
+/* What is larger goes by descriptor, body or result. The table bounds it. */
+static uint32_t
+area_bytes(const struct pl_supervisor *sup)
+{
+    return ((uint32_t)sup->config->shm.slot_payload + 63) & ~UINT32_C(63);
+}
+
 int
 pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
 {
@@ -136,6 +143,7 @@ pl_worker_channel_open(struct pl_supervisor *sup, struct pl_worker *worker)
     struct pl_channel_params params;
     worker->slot_count = config->concurrency == 0 ? 1 : config->concurrency;
     pl_channel_params_default(worker->slot_count, &params);
+    params.slot_body_bytes = params.slot_result_bytes = area_bytes(sup);
     /* The whole metadata of a job has to fit into one record, half of the ring. */
     if (params.dispatch_ring_bytes < 4 * PL_JOB_FIXED_MAX)
         params.dispatch_ring_bytes = 4 * PL_JOB_FIXED_MAX;

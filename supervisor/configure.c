@@ -348,7 +348,8 @@ apply_group(struct pl_supervisor *sup, const struct pl_config *config, uint32_t 
     uint32_t index = sup->reply.index;
     grow_groups(sup, index);
     struct pl_group *group = &sup->groups[index];
-    if (group->config != NULL && !same_process(group->config, workers))
+    if (group->config != NULL && (!same_process(group->config, workers) ||
+                                  sup->config->shm.slot_payload != config->shm.slot_payload))
         group->changed = true;
     group->config = workers;
     group->pool = pool;

@@ -56,6 +56,34 @@ class Config(lib.Test):
         self.assertEqual(self.instance.submit('echo', '-p', 'fresh', '-d', 'hello', '--wait'), 'hello')
         self.assertNotIn('did not start', self.instance.log())
 
+    def channel_bytes(self):
+        """What a worker of pool `quick` has mapped of its channel; None before it is there."""
+        workers = self.instance.plctl('workers', 'ls', '-p', 'quick', '--json', code=0).json()['workers']
+        found = set()
+        for worker in workers:
+            if worker['state'] != 'idle':
+                return None
+            with open(f'/proc/{worker["pid"]}/maps', encoding='ascii', errors='replace') as maps:
+                ends = [line.split()[0].split('-') for line in maps if 'memfd:pl-s2w' in line]
+            found.add(sum(int(end, 16) - int(start, 16) for start, end in ends))
+        return found.pop() if len(workers) == 2 and len(found) == 1 else None
+
+    def test_slot_payload(self):
+        """A slot has the room that the file says, for workers that a reload replaces too."""
+        plain = lib.CONFIG.replace('max_payload: 4KiB', 'max_payload: 4MiB')
+        others = lib.until('the workers are there', self.channel_bytes) - 64 * 1024  # the default
+        for room in 4096, 1 << 20:
+            self.instance.config.write_text(
+                plain.replace('pools:', f'supervisor: {{shm: {{slot_payload: {room}B}}}}\npools:', 1))
+            self.instance.plctl('reload', code=0)
+            lib.until(f'slots have {room} bytes',
+                      lambda: self.channel_bytes() == others + room)
+            for count in room, room + 1:
+                data = bytes(range(256)) * (count // 256) + b'.' * (count % 256)
+                echoed = self.instance.plctl('submit', 'echo', '-p', 'quick', '-w', '-d', '-',
+                                             data=data, code=0)
+                self.assertEqual(echoed.raw, data)
+
     def test_schema_and_print(self):
         self.assertIn('json-schema.org', self.instance.plctl('config', 'schema', code=0).json()['$schema'])
         self.assertIn('max_units', self.instance.plctl('config', 'print', self.instance.config,
