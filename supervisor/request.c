@@ -96,6 +96,23 @@ pl_request_pool(struct pl_supervisor *sup, struct pl_str name, struct pl_rpc_err
     return NULL;
 }
 
+bool
+pl_request_pool_or_all(struct pl_supervisor *sup, const struct pl_request *request,
+                       struct pl_str name, uint32_t *ret_pool)
+{
+    struct pl_rpc_error error;
+    *ret_pool = PL_INDEX_NONE;
+    if (name.len == 0)
+        return true;
+    struct pl_pool *pool = pl_request_pool(sup, name, &error);
+    if (pool == NULL) {
+        pl_reply_error(sup, request, &error);
+        return false;
+    }
+    *ret_pool = pool->index;
+    return true;
+}
+
 struct pl_str
 pl_request_lane_name(struct pl_supervisor *sup, uint32_t lane)
 {

@@ -58,6 +58,17 @@ pl_reply_text(struct pl_str text)
 struct pl_pool *pl_request_pool(struct pl_supervisor *sup, struct pl_str name,
                                 struct pl_rpc_error *error);
 
+/* A pool that is named, or all: PL_INDEX_NONE. Return: false and the answer given. */
+bool pl_request_pool_or_all(struct pl_supervisor *sup, const struct pl_request *request,
+                            struct pl_str name, uint32_t *ret_pool);
+
+/* Milliseconds of a request; negative ones become -1. */
+static inline pl_time
+pl_request_time(int64_t ms)
+{
+    return ms < 0 ? -1 : ms > INT64_MAX / 4 / PL_NS_PER_MS ? INT64_MAX / 4 : ms * PL_NS_PER_MS;
+}
+
 /* Why the core has just refused a SUBMIT, out of sup->reply. @deadline_ms: that was asked for. */
 void pl_request_refusal(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_str type,
                         pl_wall deadline_ms, struct pl_rpc_error *error);
