@@ -94,7 +94,8 @@ pl_show_pool(struct pl_supervisor *sup, const struct pl_pool *pool, struct pl_st
     reply.finished_total = count_finished(&counters);
     reply.failed_total = reply.finished_total - counters.finished[PL_OUTCOME_SUCCEEDED];
     reply.default_lane = pl_reply_chars(config.default_lane);
-    reply.queue_type = PL_STR("memory");
+    reply.queue_type =
+        pool->config->queue.type == PL_CONFIG_QUEUE_LMDB ? PL_STR("lmdb") : PL_STR("memory");
     reply.lanes = lanes;
     reply.workers = workers;
     pl_rep_pool_encode(writer, &reply);

@@ -56,6 +56,11 @@ class Durable(lib.Test):
         self.instance.plctl('wait', job, code=0)
         return self.instance.plctl('result', job, code=0).out
 
+    def test_a_pool_says_how_durable_it_is(self):
+        shown = {name: self.instance.plctl('pool', 'show', name, '--json', code=0).json()['queue_type']
+                 for name in ('build', 'quick', 'soft')}
+        self.assertEqual(shown, {'build': 'lmdb', 'quick': 'lmdb', 'soft': 'memory'})
+
     def test_jobs_and_outcomes_come_back_as_they_were(self):
         plctl, submit = self.instance.plctl, self.instance.submit
         done = submit('echo', '-p', 'quick', '-d', 'early')
