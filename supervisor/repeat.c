@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/crc32c.h"
+#include "base/types.h"
 
 #define BUCKETS       4096u
 #define NONE          UINT32_MAX
@@ -66,13 +67,55 @@ pl_repeats_count(const struct pl_repeats *repeats)
     return repeats->count;
 }
 
+/* 2 bits: what is missing; 16 of the type, 14 of the payload's length, 32 of the payload. */
+#define TYPE_SHIFT    46
+#define LENGTH_SHIFT  32
+#define MISSING_SHIFT 62
+#define BITS_FROM(n)  ((1ull << MISSING_SHIFT) - (1ull << (n)))
+
+enum missing { MISSES_NOTHING, MISSES_PAYLOAD, MISSES_LENGTH };
+
+static uint64_t
+type_bits(struct pl_str type)
+{
+    uint32_t crc = pl_crc32c(0, type.data, type.len);
+    return (uint64_t)((crc ^ crc >> 16) & 0xffff) << TYPE_SHIFT;
+}
+
+static uint64_t
+length_bits(uint64_t length)
+{
+    uint32_t crc = pl_crc32c(0, &length, sizeof(length));
+    return (uint64_t)(crc & 0x3fff) << LENGTH_SHIFT;
+}
+
 uint64_t
 pl_repeat_digest(struct pl_str type, struct pl_str payload)
 {
-    uint32_t low = pl_crc32c((uint32_t)(payload.len & UINT32_MAX), payload.data, payload.len);
-    uint32_t high = pl_crc32c(low, type.data, type.len);
-    uint64_t digest = (uint64_t)high << 32 | low;
+    uint64_t digest = type_bits(type) | length_bits(payload.len);
+    if (payload.data == NULL && payload.len > 0)
+        return digest | (uint64_t)MISSES_PAYLOAD << MISSING_SHIFT;
+    digest |= pl_crc32c(0, payload.data, payload.len);
     return digest == 0 ? 1 : digest;
+}
+
+uint64_t
+pl_repeat_digest_of_type(struct pl_str type)
+{
+    return type_bits(type) | (uint64_t)MISSES_LENGTH << MISSING_SHIFT;
+}
+
+static bool
+differ(uint64_t a, uint64_t b)
+{
+    static const uint64_t masks[] = {[MISSES_NOTHING] = BITS_FROM(0),
+                                     [MISSES_PAYLOAD] = BITS_FROM(LENGTH_SHIFT),
+                                     [MISSES_LENGTH] = BITS_FROM(TYPE_SHIFT)};
+    uint64_t missing =
+        a >> MISSING_SHIFT > b >> MISSING_SHIFT ? a >> MISSING_SHIFT : b >> MISSING_SHIFT;
+    if (a == 0 || b == 0 || missing >= PL_ARRAY_LEN(masks))
+        return false;
+    return ((a ^ b) & masks[missing]) != 0;
 }
 
 /* ---- clients ---- */
@@ -209,7 +252,7 @@ pl_repeat_find(struct pl_repeats *repeats, const struct pl_repeat_key *key, uint
     const struct entry *entry = place_of(client, key->seq);
     if (entry->seq != key->seq)
         return PL_REPEAT_NEW;
-    if (entry->digest != 0 && entry->digest != digest)
+    if (differ(entry->digest, digest))
         return PL_REPEAT_CONFLICT;
     *ret_id = entry->job;
     return PL_REPEAT_KNOWN;

@@ -37,14 +37,21 @@ struct pl_repeats;
 int pl_repeats_new(struct pl_repeats **ret_repeats);
 void pl_repeats_free(struct pl_repeats *repeats); /* NULL is allowed */
 
-/* What a repeat must have alike; never 0. */
+/**
+ * pl_repeat_digest() - what a repeat must have alike; never 0
+ * @payload: {NULL, length} when it is not at hand
+ *
+ * Two digests are compared by what both know: type, length of the payload, payload.
+ */
 uint64_t pl_repeat_digest(struct pl_str type, struct pl_str payload);
+/* The same when nothing is known of the payload. */
+uint64_t pl_repeat_digest_of_type(struct pl_str type);
 
 /* @ret_id is set when the answer is KNOWN. */
 int pl_repeat_find(struct pl_repeats *repeats, const struct pl_repeat_key *key, uint64_t digest,
                    struct pl_uuid *ret_id);
 
-/* The job was accepted. @digest 0: not known any more, anything is taken for a repeat. */
+/* The job was accepted. @digest 0: nothing is known any more, anything is taken for a repeat. */
 void pl_repeat_note(struct pl_repeats *repeats, const struct pl_repeat_key *key, uint64_t digest,
                     const struct pl_uuid *id);
 

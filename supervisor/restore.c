@@ -242,9 +242,7 @@ pl_restore_recovered(struct pl_supervisor *sup, const struct pl_recovered_job *j
         return false;
     struct pl_repeat_key numbered = {
         .client = spec.client, .seq = spec.client_seq, .uid = spec.uid};
-    uint64_t digest =
-        (head.flags & PL_RECORD_STUB) != 0 ? 0 : pl_repeat_digest(spec.type, spec.payload);
-    pl_repeat_note(sup->repeats, &numbered, digest, &job->id);
+    pl_repeat_note(sup->repeats, &numbered, pl_repeat_digest(spec.type, spec.payload), &job->id);
     pl_keyed_restore(sup, &head, &spec);
     bool configured = fill_restore(sup, job, &spec, &restore);
     enum pl_adopt_place place = PL_ADOPT_NOWHERE;
@@ -337,7 +335,8 @@ pl_restore_outcome(struct pl_supervisor *sup, uint64_t location)
         pl_job_result_decode(view.body, &result) == 0) {
         struct pl_repeat_key numbered = {
             .client = result.client, .seq = result.client_seq, .uid = result.uid};
-        pl_repeat_note(sup->repeats, &numbered, 0, &view.head.job);
+        pl_repeat_note(sup->repeats, &numbered, pl_repeat_digest_of_type(result.type),
+                       &view.head.job);
         if (result.notify.len > 0)
             pl_outbox_seen(sup, location);
     }

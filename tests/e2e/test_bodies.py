@@ -166,6 +166,24 @@ class Bodies(lib.Test):
                          ['cancelled', 'succeeded', 'timed_out'])
         self.assertEqual(self.workers(), workers)
 
+    def test_a_repeat_of_what_is_on_disk_alone_is_compared(self):
+        """By type and length of the payload; of a job that has ended by the type."""
+        def submit(**more):
+            client = self.connect()
+            client.call('hello', proto=1, client='python test', client_id=b'0123456789abcdef')
+            return client.call('job.submit', **{'pool': 'hard', 'type': 'echo', 'payload': text_of(1),
+                                                'hold': True, **more})
+        waits = submit(seq=1)['id']
+        ended = submit(seq=2, hold=False)['id']
+        self.plctl('wait', str(uuid.UUID(bytes=ended)))
+        self.cut()
+        self.assertEqual([submit(seq=seq)['id'] for seq in (1, 2)], [waits, ended])
+        for other in ({'seq': 1, 'payload': text_of(1) + '!'}, {'seq': 1, 'type': 'command'},
+                      {'seq': 2, 'type': 'command'}):
+            with self.assertRaises(peer.Refused) as refusal:
+                submit(**other)
+            self.assertEqual(refusal.exception.code, peer.CONFLICT)
+
     def pool(self, name):
         return next(pool for pool in self.instance.stats()['pools'] if pool['name'] == name)
 

@@ -152,6 +152,37 @@ START_TEST(full_windows_are_bounded_together)
 }
 END_TEST
 
+START_TEST(what_both_know_is_compared)
+{
+    struct pl_str echo = PL_STR("echo"), text = PL_STR("some text");
+    const struct {
+        uint64_t kept;
+        struct pl_str type, payload;
+        int outcome;
+    } cases[] = {
+        {pl_repeat_digest(echo, text), echo, text, PL_REPEAT_KNOWN},
+        {pl_repeat_digest(echo, text), echo, PL_STR("some tesT"), PL_REPEAT_CONFLICT},
+        {pl_repeat_digest(echo, (struct pl_str){NULL, 9}), echo, text, PL_REPEAT_KNOWN},
+        {pl_repeat_digest(echo, (struct pl_str){NULL, 9}), echo, PL_STR("some tesT"),
+         PL_REPEAT_KNOWN},
+        {pl_repeat_digest(echo, (struct pl_str){NULL, 8}), echo, text, PL_REPEAT_CONFLICT},
+        {pl_repeat_digest(echo, (struct pl_str){NULL, 9}), PL_STR("ohce"), text,
+         PL_REPEAT_CONFLICT},
+        {pl_repeat_digest_of_type(echo), echo, text, PL_REPEAT_KNOWN},
+        {pl_repeat_digest_of_type(echo), echo, PL_STR(""), PL_REPEAT_KNOWN},
+        {pl_repeat_digest_of_type(echo), PL_STR("ohce"), text, PL_REPEAT_CONFLICT},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct pl_repeat_key key = key_of(1, i + 1);
+        struct pl_uuid id = job_of(1, i + 1), found;
+        pl_repeat_note(repeats, &key, cases[i].kept, &id);
+        ck_assert_int_eq(pl_repeat_find(repeats, &key,
+                                        pl_repeat_digest(cases[i].type, cases[i].payload), &found),
+                         cases[i].outcome);
+    }
+}
+END_TEST
+
 START_TEST(digests_differ)
 {
     uint64_t digest = pl_repeat_digest(PL_STR("echo"), PL_STR("x"));
@@ -173,6 +204,7 @@ main(void)
     tcase_add_test(cases, one_number);
     tcase_add_test(cases, without_number_nothing_is_kept);
     tcase_add_test(cases, unknown_digest_is_no_conflict);
+    tcase_add_test(cases, what_both_know_is_compared);
     tcase_add_test(cases, window);
     tcase_add_test(cases, out_of_order);
     tcase_add_test(cases, clients_are_forgotten_oldest_first);
