@@ -179,14 +179,19 @@ pid_of_name(const char *name)
     return (pid_t)pid;
 }
 
-static bool
+/* Return: 1, 0, or negative errno: we cannot look. */
+static int
 is_child(int proc_fd, pid_t pid, pid_t parent)
 {
-    struct pl_proc_stat stat;
+    struct pl_proc_stat stat = {0};
     char path[32];
+    int r;
 
     snprintf(path, sizeof(path), "%d/stat", (int)pid);
-    return read_stat_at(proc_fd, path, &stat) == 0 && stat.parent == parent;
+    r = read_stat_at(proc_fd, path, &stat);
+    if (r == -EMFILE || r == -ENFILE || r == -ENOMEM)
+        return r;
+    return r == 0 && stat.parent == parent;
 }
 
 int
@@ -210,7 +215,10 @@ pl_proc_children(int proc_fd, pid_t parent, pid_t *ret_pids, size_t room)
             pid_t pid = pid_of_name(entry->d_name);
 
             at += entry->d_reclen;
-            if (pid <= 0 || !is_child(proc_fd, pid, parent))
+            int r = pid <= 0 ? 0 : is_child(proc_fd, pid, parent);
+            if (r < 0)
+                return r;
+            if (r == 0)
                 continue;
             if ((size_t)found < room)
                 ret_pids[found] = pid;

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -321,6 +322,14 @@ START_TEST(processes)
     for (int i = 0; i < n && i < 8; i++)
         found += children[i] == child;
     ck_assert_int_eq(found, 1); /* running or a zombie */
+    /* one that cannot look has not found that there is none */
+    struct rlimit before, none = {0, 0};
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    n = pl_proc_children(proc_fd, getpid(), children, 8);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+    ck_assert_int_eq(n, -EMFILE);
     close(proc_fd);
 }
 END_TEST
