@@ -126,7 +126,9 @@ struct upgrade {
 };
 
 #define HOLD_REFUSED_MAX 32
-#define GUARD_OTHERS_MAX 64
+/* Descriptors that are kept for the guard's own work: the next supervisor, a look into /proc. */
+#define GUARD_FDS_RESERVE 48
+#define GUARD_OTHERS_MAX  64
 
 struct guard {
     struct options options;
@@ -160,6 +162,7 @@ struct guard {
     char **argv;
     int resume_fd; /* --resume: the state of the program before; -1 */
     bool resume_refused;
+    int fds_end;         /* what is received from here on is refused: the reserve begins */
     struct rlimit files; /* RLIMIT_NOFILE as it was: children get it back */
     pl_time sweep_at;    /* next look for strays; 0: not needed */
     int terminate;       /* signal to pass on, 0: none */

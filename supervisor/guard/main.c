@@ -187,7 +187,9 @@ raise_file_limit(struct guard *g)
         return -errno;
     limit = g->files;
     limit.rlim_cur = limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        limit = g->files;
+    g->fds_end = limit.rlim_cur > INT32_MAX ? INT32_MAX : (int)limit.rlim_cur - GUARD_FDS_RESERVE;
     return 0;
 }
 

@@ -241,11 +241,26 @@ has_shape(const struct incoming *in, size_t bytes, size_t fd_count)
     return in->bytes == bytes && in->fd_count == fd_count;
 }
 
+/* The kernel gives the lowest number that is free: a high one says that few are left. */
+static bool
+fds_run_out(const struct guard *g, struct incoming *in)
+{
+    bool out = false;
+
+    for (size_t i = 0; i < in->fd_count; i++)
+        out = out || in->fds[i] >= g->fds_end;
+    for (size_t i = 0; out && i < in->fd_count; i++)
+        close(in->fds[i]);
+    if (out)
+        in->fd_count = 0;
+    return out;
+}
+
 static int
 do_hold(struct guard *g, struct incoming *in)
 {
     struct pl_guard_hold *hold = &in->u.hold;
-    int r = guard_hold(g, hold->key, hold->gen, in->fds[0]);
+    int r = fds_run_out(g, in) ? -EMFILE : guard_hold(g, hold->key, hold->gen, in->fds[0]);
 
     in->fd_count = 0;
     if (r == 0)
@@ -260,14 +275,14 @@ do_hold(struct guard *g, struct incoming *in)
 static int
 do_spawn(struct guard *g, struct incoming *in)
 {
-    int r;
+    bool out = fds_run_out(g, in);
+    int r = out ? -ENOSPC : guard_spawn(g, in->u.bytes, in->bytes, in->fds);
 
-    r = guard_spawn(g, in->u.bytes, in->bytes, in->fds);
     in->fd_count = 0;
     if (r == -ENOSPC) { /* no table entry can carry the news: say it now, or the log must do */
         struct child refused = {.worker = in->u.spawn.worker, .gen = in->u.spawn.gen};
 
-        (void)say_worker(g, PL_GUARD_SPAWN_FAILED, &refused, EAGAIN, -1);
+        (void)say_worker(g, PL_GUARD_SPAWN_FAILED, &refused, out ? EMFILE : EAGAIN, -1);
         return 0;
     }
     return r;

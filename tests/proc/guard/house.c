@@ -46,6 +46,7 @@ enter_cgroup_mount(const char *dir)
 int guard_stderr = -1;
 bool ignore_children;
 const char *run_size;
+rlim_t file_limit;
 int sidecar_life = -1;
 
 /* As a shell does that is replaced by the guard: 'sidecar & exec plctl start …'. */
@@ -89,6 +90,8 @@ fork_guard(const char *ready_text, bool cgroup)
         signal(SIGCHLD, SIG_IGN);
     if (sidecar_life >= 0)
         start_sidecar();
+    if (file_limit != 0 && setrlimit(RLIMIT_NOFILE, &(struct rlimit){file_limit, file_limit}) < 0)
+        _exit(77);
     if (run_size != NULL && !mount_run_dir())
         _exit(77);
     if (cgroup && !enter_cgroup_mount(house.dir))
@@ -170,7 +173,7 @@ meet_supervisor(void)
     ck_assert_int_eq(pl_guard_client_new(fd, &house.client), 0);
 }
 
-static struct pl_guard_message
+struct pl_guard_message
 next_message(void)
 {
     struct pl_guard_message message;

@@ -9,12 +9,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 
 #include "supervisor/guard_client.h"
 
-#define ADOPTED_MAX    8
+#define ADOPTED_MAX    64
 #define TREE_PROCESSES 6 /* worker, stubborn, daemon, chain of three */
 
 /* One guard and what it needs. */
@@ -38,6 +39,7 @@ extern bool with_cgroup; /* this run's way of finding trees */
 extern int guard_stderr;     /* where it writes its log; -1: where we do */
 extern bool ignore_children; /* with SIGCHLD ignored */
 extern const char *run_size; /* its run directory is a file system of that size */
+extern rlim_t file_limit;    /* this many descriptors; 0: ours */
 extern int sidecar_life;     /* it has a child already, which has this open */
 
 /* ---- the guard ---- */
@@ -77,6 +79,7 @@ void enter(void);
 void kill_supervisor(void);
 
 void exit_supervisor(unsigned char status);
+struct pl_guard_message next_message(void);
 struct pl_guard_message expect(enum pl_guard_kind kind);
 
 /* The WORKER_IS messages of the last welcome; their descriptors are closed by teardown. */

@@ -1,6 +1,6 @@
 /*
  * What the guard is started into: children that are not its own, a starter that reaps, a run
- * directory that is full.
+ * directory that is full, few descriptors.
  */
 #include <check.h>
 #include <errno.h>
@@ -109,10 +109,49 @@ START_TEST(no_worker_without_a_whole_roster)
 }
 END_TEST
 
+/* Workers that there is no room for are refused; what is there lives on, and the guard can do all
+ * that it has to: start the next supervisor, look for processes that are left. */
+START_TEST(descriptors_run_out)
+{
+    pid_t pids[TREE_PROCESSES];
+    int socks[64], count = 0;
+    struct pl_guard_message message;
+
+    file_limit = 256;
+    start_guard(with_cgroup);
+    file_limit = 0;
+    enter();
+    for (;;) {
+        ck_assert_int_lt(count, 64);
+        socks[count] = spawn((uint32_t)count, worker_path, count == 0 ? "tree" : "one");
+        message = next_message();
+        if (message.kind == PL_GUARD_SPAWN_FAILED)
+            break;
+        ck_assert_int_eq(message.kind, PL_GUARD_SPAWNED);
+        close(message.fd);
+        count++;
+    }
+    ck_assert_int_eq(message.u.worker.value, EMFILE);
+    ck_assert_int_gt(count, 8);
+    for (int i = 0; i < TREE_PROCESSES; i++)
+        pids[i] = next_pid(socks[0]);
+    kill_supervisor();
+    ck_assert_int_eq(adopted_count, count);
+    pl_guard_client_kill_tree(house.client, 0, 1);
+    expect(PL_GUARD_EXITED);
+    expect(PL_GUARD_TREE_GONE);
+    assert_gone(pids, TREE_PROCESSES);
+    for (int i = 0; i <= count; i++)
+        close(socks[i]);
+    stop_guard();
+}
+END_TEST
+
 void
 add_surroundings_tests(TCase *tests)
 {
     tcase_add_test(tests, what_was_there_before_lives_on);
     tcase_add_test(tests, a_starter_that_ignores_its_children);
     tcase_add_test(tests, no_worker_without_a_whole_roster);
+    tcase_add_test(tests, descriptors_run_out);
 }

@@ -95,6 +95,8 @@ main(int argc, char **argv)
         return check_fds();
     if (strcmp(mode, "bomb") == 0)
         bomb();
+    if (strcmp(mode, "one") == 0)
+        report_and_wait();
     start_stubborn();
     start_daemon();
     start_chain(3);
