@@ -149,16 +149,6 @@ find_data(struct pl_exec_host *host, const struct pl_ring_record *record,
 }
 
 static void
-say_lost(struct end *end)
-{
-    static const char text[] = "the result was lost with guard and supervisor";
-    end->head.code = PL_FINISH_FAIL;
-    end->head.data_bytes = 0;
-    end->message = text;
-    end->head.message_bytes = sizeof(text) - 1;
-}
-
-static void
 fill_end(struct pl_exec_host *host, const struct pl_ring_record *record,
          const struct pl_rec_finished *from, struct end *end)
 {
@@ -255,8 +245,14 @@ write_end(struct pl_exec_host *host, int folder, const struct pl_ring_record *re
     memcpy(&from, record->body, sizeof(from));
     fill_end(host, record, &from, &end);
     end.data = NULL;
-    if (!find_data(host, record, &from, output, &map, &end))
-        say_lost(&end);
+    if (!find_data(host, record, &from, output, &map, &end)) {
+        /* The supervisor had taken the first piece, and its copy had not come to us. An end
+         * without its result is none: without a file the job runs again. */
+        if (from.code == PL_FINISH_OK)
+            return -ENODATA;
+        end.head.data_bytes = 0;
+        end.data = NULL;
+    }
     end.head.crc = crc_of(&end);
     int rc = write_file(folder, &end);
     pl_map_close(&map);

@@ -73,7 +73,20 @@ class Base(lib.Test):
             jobs.append(self.instance.run_detached('sh', '-c', program.format(dir=self.instance.dir),
                                                    'sh', number, options=options))
         lib.until('all run', lambda: len(self.runs()) == count)
+        # Before that, test_what_it_put_out_is_nowhere.
+        lib.until('the workers have copies of what was put out', lambda: sum(
+            'pl-stream' in link for pid in self.busy() for link in self.open_of(pid)) == count)
         return jobs
+
+    @staticmethod
+    def open_of(pid):
+        found = []
+        for fd in os.listdir(f'/proc/{pid}/fd'):
+            try:
+                found.append(os.readlink(f'/proc/{pid}/fd/{fd}'))
+            except OSError:
+                pass
+        return found
 
     def programs(self):
         leaves = self.instance.dir / 'leaves'
@@ -268,7 +281,6 @@ class Heirs(Base):
         self.instance.plctl('wait', job, code=0)
         self.assertEqual(self.instance.job(job)['attempt'], 2)
 
-
     def test_the_run_directory_is_another_one(self):
         """Somebody has cleaned up while it was adrift: the next guard knows nothing of it, and it
         has to see that."""
@@ -285,16 +297,6 @@ class Heirs(Base):
         self.open_gate(0)
         self.instance.plctl('wait', job, code=0)
         self.assertEqual(self.instance.job(job)['attempt'], 2)
-
-    @staticmethod
-    def open_of(pid):
-        found = []
-        for fd in os.listdir(f'/proc/{pid}/fd'):
-            try:
-                found.append(os.readlink(f'/proc/{pid}/fd/{fd}'))
-            except OSError:
-                pass
-        return found
 
 
 class Subreapers(Heirs):
@@ -333,6 +335,32 @@ class Unadopted(Base):
                              f'before {number}\nafter {number} now\n')
         lib.until('the files are gone', lambda: not self.files())
         self.assertEqual(len(self.runs()), 3)
+
+    def test_what_it_put_out_is_nowhere(self):
+        """The supervisor had taken the first piece and died before its copy reached the worker: what
+        has ended without a result has not ended."""
+        first = self.instance.dir / 'first'
+        os.mkfifo(first)
+        os.mkfifo(self.instance.dir / 'gate.0')
+        program = PROGRAM.replace('echo before', 'read line < {dir}/first\necho before')
+        job = self.instance.run_detached('sh', '-c', program.format(dir=self.instance.dir), 'sh', 0)
+        lib.until('it runs', lambda: len(self.runs()) == 1)
+        guard, = self.all('pl-guard')
+        follow = self.instance.popen('follow', job, bufsize=0)
+        os.kill(guard, signal.SIGSTOP)  # what passes through it stays there
+        first.write_text('go\n')
+        self.assertEqual(lib.read_line(follow.stdout), b'before 0\n')
+        self.kill('pl-guard', 'pl-supervisor', 'pl-store')
+        self.open_gate(0)
+        lib.until('it has ended', lambda: not self.all('pl-worker', 'sh'))
+        self.assertEqual(self.files(), [])
+        self.instance.start()
+        lib.until('it runs again', lambda: len(self.runs()) == 2)
+        first.write_text('go\n')
+        self.open_gate(0)
+        self.instance.plctl('wait', job, code=0)
+        self.assertEqual(self.instance.plctl('result', job, code=0).out, 'before 0\nafter 0 now\n')
+        follow.communicate()
 
     def test_a_damaged_file_is_put_aside(self):
         job, = self.leave_files(1)
