@@ -20,12 +20,14 @@ struct queued {
 struct pl_guard_client {
     int fd;
     struct pl_buf queue;
+    uint64_t holds; /* posted */
     union {
         struct pl_guard_head head;
         struct pl_guard_welcome welcome;
         struct pl_guard_fd fd_is;
         struct pl_guard_worker worker;
         struct pl_guard_hold hold;
+        struct pl_guard_held held;
         struct pl_guard_worker_is is;
         struct pl_guard_upgrade_is upgrade;
     } in;
@@ -184,7 +186,17 @@ pl_guard_client_hold(struct pl_guard_client *client, uint64_t key, uint32_t gen,
 {
     struct pl_guard_hold message = {.key = key, .gen = gen};
 
-    return post(client, &message, PL_GUARD_HOLD, sizeof(message), &fd, 1);
+    int r = post(client, &message, PL_GUARD_HOLD, sizeof(message), &fd, 1);
+
+    if (r == 0)
+        client->holds++;
+    return r;
+}
+
+uint64_t
+pl_guard_client_holds(const struct pl_guard_client *client)
+{
+    return client->holds;
 }
 
 int
@@ -346,6 +358,9 @@ shape_of(uint32_t kind, size_t *ret_bytes, size_t *ret_fds)
         return true;
     case PL_GUARD_HOLD_FAILED:
         *ret_bytes = sizeof(struct pl_guard_hold);
+        return true;
+    case PL_GUARD_HELD:
+        *ret_bytes = sizeof(struct pl_guard_held);
         return true;
     case PL_GUARD_WORKER_IS:
         *ret_bytes = sizeof(struct pl_guard_worker_is);

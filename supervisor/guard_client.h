@@ -34,6 +34,7 @@ struct pl_guard_message {
         struct pl_guard_fd fd_is;           /* FD_IS */
         struct pl_guard_worker worker;      /* SPAWNED … TREE_STUCK, TERMINATE */
         struct pl_guard_hold hold;          /* HOLD_FAILED */
+        struct pl_guard_held held;          /* HELD */
         struct pl_guard_worker_is is;       /* WORKER_IS */
         struct pl_guard_upgrade_is upgrade; /* UPGRADE_IS */
     } u;
@@ -76,6 +77,8 @@ int pl_guard_client_signal(struct pl_guard_client *client, uint32_t worker, uint
 int pl_guard_client_kill_tree(struct pl_guard_client *client, uint32_t worker, uint32_t gen);
 int pl_guard_client_forget(struct pl_guard_client *client, uint32_t worker, uint32_t gen);
 int pl_guard_client_hold(struct pl_guard_client *client, uint64_t key, uint32_t gen, int fd);
+/* How many of these were posted; HELD tells how many are done. */
+uint64_t pl_guard_client_holds(const struct pl_guard_client *client);
 int pl_guard_client_release(struct pl_guard_client *client, uint64_t key, uint32_t gen);
 int pl_guard_client_publish_state(struct pl_guard_client *client, int fd);
 int pl_guard_client_ready(struct pl_guard_client *client);

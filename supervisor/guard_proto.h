@@ -52,7 +52,7 @@ pl_guard_stream_key(uint32_t worker, uint32_t slot)
 #define PL_GUARD_STATUS_UNKNOWN (-1)
 
 /* Of everything in this file: a guard and a supervisor of different ones do not start. */
-#define PL_GUARD_PROTO_VERSION 1u
+#define PL_GUARD_PROTO_VERSION 2u
 #define PL_GUARD_VERSION_BYTES 32   /* of a program, as text */
 #define PL_GUARD_PROGRAM_BYTES 1024 /* a path, as PL_PATH_BYTES */
 #define PL_GUARD_WHY_BYTES     192
@@ -89,6 +89,7 @@ enum pl_guard_kind {
     PL_GUARD_HOLD_FAILED = 41, /* struct pl_guard_hold, error set; the descriptor is not kept */
     PL_GUARD_WORKER_IS = 42,   /* struct pl_guard_worker_is; PL_GUARD_ADOPT_FDS descriptors */
     PL_GUARD_UPGRADE_IS = 43,  /* struct pl_guard_upgrade_is */
+    PL_GUARD_HELD = 44,        /* struct pl_guard_held */
 };
 
 struct pl_guard_head {
@@ -112,6 +113,13 @@ struct pl_guard_hold {
     int32_t error; /* HOLD_FAILED: positive errno */
 };
 _Static_assert(sizeof(struct pl_guard_hold) == 24, "message layout");
+
+struct pl_guard_held {
+    struct pl_guard_head head;
+    uint64_t count; /* HOLDs of this supervisor that are done, or refused; a stream's descriptor is
+                     * with its worker then, which keeps it when guard and supervisor die */
+};
+_Static_assert(sizeof(struct pl_guard_held) == 16, "message layout");
 
 /* What an FD message carries. */
 enum pl_guard_fd_kind {

@@ -175,6 +175,10 @@ handle(struct pl_supervisor *sup, const struct pl_guard_message *message)
         pl_log(PL_LOG_ERROR, "the guard cannot keep a chunk of the log, or a stream",
                PL_F_UINT("key", message->u.hold.key), PL_F_ERRNO("error", message->u.hold.error));
         return;
+    case PL_GUARD_HELD:
+        sup->holds_done = message->u.held.count;
+        pl_reports_held(sup);
+        return;
     case PL_GUARD_UPGRADE_IS:
         pl_upgrade_told(sup, &message->u.upgrade);
         return;

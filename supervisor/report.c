@@ -472,6 +472,26 @@ take(struct pl_supervisor *sup, struct pl_worker *worker, const struct pl_ring_r
     }
 }
 
+/* Records are given back when what they said is in the log, and the first piece of a stream when
+ * the worker has the copy: should guard and supervisor die together, one of both is left. */
+static void
+release(struct pl_supervisor *sup, struct pl_worker *worker)
+{
+    worker->release_waits = worker->held_at > sup->holds_done;
+    if (!worker->release_waits && pl_channel_release(&worker->channel))
+        (void)pl_bell_ring(worker->bell_worker_fd);
+}
+
+void
+pl_reports_held(struct pl_supervisor *sup)
+{
+    for (uint32_t i = 0; i < sup->worker_count; i++) {
+        struct pl_worker *worker = &sup->workers[i];
+        if (worker->release_waits && worker->attached)
+            release(sup, worker);
+    }
+}
+
 uint32_t
 pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t max)
 {
@@ -492,8 +512,7 @@ pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t 
         take(sup, worker, &record);
         taken++;
     }
-    /* Given back only now: what the records said is in the log. */
-    if (taken > 0 && worker->attached && pl_channel_release(&worker->channel))
-        (void)pl_bell_ring(worker->bell_worker_fd);
+    if (taken > 0 && worker->attached)
+        release(sup, worker);
     return taken;
 }

@@ -52,13 +52,15 @@ pl_stream_bytes(const struct pl_stream *stream)
 }
 
 static int
-make_file(struct pl_supervisor *sup, const struct pl_worker *worker, uint32_t slot)
+make_file(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t slot)
 {
     int fd = memfd_create("pl-stream", MFD_CLOEXEC);
     if (fd >= 0 &&
         (ftruncate(fd, FIRST_BYTES) < 0 ||
          pl_guard_client_hold(sup->guard, pl_stream_key(worker->index, slot), worker->gen, fd) < 0))
         fd = pl_fd_close(fd);
+    else if (fd >= 0)
+        worker->held_at = pl_guard_client_holds(sup->guard);
     return fd;
 }
 

@@ -93,7 +93,8 @@ struct pl_supervisor {
     struct pl_users *users;
     struct pl_loop *loop;
     struct pl_guard_client *guard;
-    bool guard_writing; /* the loop watches for room on the guard's socket */
+    uint64_t holds_done; /* of our HOLDs, as the guard says */
+    bool guard_writing;  /* the loop watches for room on the guard's socket */
     pid_t guard_pid;
     uint64_t epoch;
     struct pl_welcome *welcome; /* during the start: what the guard kept (link.h) */

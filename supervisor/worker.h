@@ -136,6 +136,9 @@ struct pl_worker {
     struct pl_channel channel;
     bool attached;
     bool publish_wanted; /* records were added to the dispatch ring in this turn */
+    bool
+        release_waits; /* taken records are given back when the guard has done that many HOLDs: … */
+    uint64_t held_at; /* … the copies of what they put out are with the worker then */
     bool corrupt;
     uint64_t next_memfd_key;
     struct pl_plugin_facts facts;
@@ -227,6 +230,9 @@ void pl_worker_control(struct pl_supervisor *sup, struct pl_worker *worker, uint
                        enum pl_s2w_kind kind);
 
 /* ---- report.c: from the worker ---- */
+
+/* The guard has done more HOLDs: gives back what waited for that. */
+void pl_reports_held(struct pl_supervisor *sup);
 
 /* Takes what lies in the report ring, at most @max records. Return: how many were taken. */
 uint32_t pl_report_collect(struct pl_supervisor *sup, struct pl_worker *worker, uint32_t max);

@@ -246,8 +246,8 @@ write_end(struct pl_exec_host *host, int folder, const struct pl_ring_record *re
     fill_end(host, record, &from, &end);
     end.data = NULL;
     if (!find_data(host, record, &from, output, &map, &end)) {
-        /* The supervisor had taken the first piece, and its copy had not come to us. An end
-         * without its result is none: without a file the job runs again. */
+        /* We never had the copy of a stream: no descriptor was left. An end without its result is
+         * none: without a file the job runs again. */
         if (from.code == PL_FINISH_OK)
             return -ENODATA;
         end.head.data_bytes = 0;

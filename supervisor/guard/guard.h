@@ -101,6 +101,7 @@ struct super {
     bool listener_said;
     uint32_t welcome_next;        /* in held[] */
     uint32_t welcome_worker_next; /* in children[] */
+    uint64_t holds, holds_told;   /* HELD */
 };
 
 /* upgrade.c: the supervisor's program is replaced. */

@@ -79,6 +79,7 @@ struct pack_body {
     int32_t roster_fd, heir_listener;
     uint32_t gen_max, failures;
     uint32_t super_flags, welcome_next, welcome_worker_next, upgrade_serial;
+    uint64_t holds, holds_told;
     uint8_t boot_id[16];
     int32_t others[GUARD_OTHERS_MAX];
     char cgroup_path[PL_PATH_BYTES];
@@ -86,7 +87,7 @@ struct pack_body {
     char libexec[PL_PATH_BYTES];
     char libexec_before[PL_PATH_BYTES]; /* when the new program does not go on */
 };
-_Static_assert(sizeof(struct pack_body) == 128 + 4 * GUARD_OTHERS_MAX + 4 * PL_PATH_BYTES,
+_Static_assert(sizeof(struct pack_body) == 144 + 4 * GUARD_OTHERS_MAX + 4 * PL_PATH_BYTES,
                "state layout");
 
 struct image {
@@ -180,6 +181,8 @@ pack_body(const struct guard *g, const char *libexec_before, struct pack_body *t
     to->terminate = g->terminate;
     to->gen_max = g->gen_max;
     to->upgrade_serial = g->upgrade.serial;
+    to->holds = g->super.holds;
+    to->holds_told = g->super.holds_told;
     memcpy(to->boot_id, g->boot_id, sizeof(to->boot_id));
     for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
         to->others[i] = g->others[i];
@@ -343,6 +346,8 @@ unpack_body(const struct pack_body *from, bool refused, struct guard *g)
     g->terminate = from->terminate;
     g->gen_max = from->gen_max;
     g->upgrade.serial = from->upgrade_serial;
+    g->super.holds = from->holds;
+    g->super.holds_told = from->holds_told;
     memcpy(g->boot_id, from->boot_id, sizeof(g->boot_id));
     for (uint32_t i = 0; i < GUARD_OTHERS_MAX; i++)
         g->others[i] = from->others[i];

@@ -14,7 +14,7 @@
 
 /* Of everything behind the head. */
 #ifndef PL_GUARD_STATE_VERSION
-#define PL_GUARD_STATE_VERSION 2u
+#define PL_GUARD_STATE_VERSION 3u
 #endif
 
 /* At the end of a turn: does what guard_upgrade_ask() left to be done. Returns when nothing was

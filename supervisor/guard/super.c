@@ -192,6 +192,7 @@ guard_super_exited(struct guard *g, int status, pl_time now)
     g->super.pid = 0;
     g->super.socket = pl_fd_close(g->super.socket);
     g->hold_refused_count = 0;
+    g->super.holds = g->super.holds_told = 0;
     if (g->super.state != SUPER_OVER)
         judge(g, status, now);
 }

@@ -180,6 +180,13 @@ say_rest(struct guard *g)
             return false;
         g->hold_refused_count--;
     }
+    if (g->super.holds_told != g->super.holds) {
+        struct pl_guard_held message = {.count = g->super.holds};
+
+        if (!say(g, &message, PL_GUARD_HELD, sizeof(message), -1))
+            return false;
+        g->super.holds_told = message.count;
+    }
     if (g->terminate != 0) {
         struct pl_guard_worker message = {.value = g->terminate};
 
@@ -263,6 +270,7 @@ do_hold(struct guard *g, struct incoming *in)
     int r = fds_run_out(g, in) ? -EMFILE : guard_hold(g, hold->key, hold->gen, in->fds[0]);
 
     in->fd_count = 0;
+    g->super.holds++;
     if (r == 0)
         return 0;
     pl_log(PL_LOG_ERROR, "no room for another held descriptor", PL_F_UINT("key", hold->key));

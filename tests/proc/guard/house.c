@@ -188,8 +188,11 @@ next_message(void)
 struct pl_guard_message
 expect(enum pl_guard_kind kind)
 {
-    struct pl_guard_message message = next_message();
+    struct pl_guard_message message;
 
+    do
+        message = next_message();
+    while (message.kind == PL_GUARD_HELD && kind != PL_GUARD_HELD);
     ck_assert_msg(message.kind == kind, "message %d instead of %d", (int)message.kind, (int)kind);
     return message;
 }
