@@ -74,8 +74,14 @@ resize_run_dir(const char *size)
     pid_t pid = fork();
 
     if (pid == 0) {
+        int root, space;
+
+        /* A change of namespace leaves a chroot: back into it, as the guard sees it. */
+        snprintf(path, sizeof(path), "/proc/%d/root", (int)house.guard);
+        root = open(path, O_PATH);
         snprintf(path, sizeof(path), "/proc/%d/ns/mnt", (int)house.guard);
-        _exit(setns(open(path, O_RDONLY), CLONE_NEWNS) == 0 &&
+        space = open(path, O_RDONLY);
+        _exit(setns(space, CLONE_NEWNS) == 0 && fchdir(root) == 0 && chroot(".") == 0 &&
                       mount(NULL, house.run, NULL, MS_REMOUNT, size) == 0
                   ? 0
                   : 1);
