@@ -13,6 +13,9 @@
 #include "util/cleanup.h"
 #include "util/fd.h"
 
+/* Of a task's flags in /proc/PID/stat (linux/sched.h, which is not for programs). */
+#define KERNEL_PF_EXITING 0x4u
+
 int
 pl_proc_stat_parse(const char *text, struct pl_proc_stat *ret_stat)
 {
@@ -22,15 +25,16 @@ pl_proc_stat_parse(const char *text, struct pl_proc_stat *ret_stat)
     struct pl_proc_stat stat = {0};
     unsigned long long start = 0;
     long long rss = 0;
+    unsigned flags;
     int pid, parent;
     size_t name_len;
 
     if (open == NULL || shut == NULL || shut < open || sscanf(text, "%d", &pid) != 1)
         return -EINVAL;
     if (sscanf(shut + 1,
-               " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu "
+               " %c %d %*d %*d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu "
                "%*u %lld",
-               &stat.state, &parent, &start, &rss) != 4)
+               &stat.state, &parent, &flags, &start, &rss) != 5)
         return -EINVAL;
     name_len = (size_t)(shut - open - 1);
     if (name_len >= sizeof(stat.name))
@@ -38,6 +42,7 @@ pl_proc_stat_parse(const char *text, struct pl_proc_stat *ret_stat)
     memcpy(stat.name, open + 1, name_len);
     stat.pid = pid;
     stat.parent = parent;
+    stat.exiting = (flags & KERNEL_PF_EXITING) != 0;
     stat.start_ticks = start;
     stat.rss_bytes = rss < 0 ? 0 : (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
     *ret_stat = stat;
@@ -80,7 +85,7 @@ pl_proc_is_alive(pid_t pid, uint64_t start_ticks)
 {
     struct pl_proc_stat stat;
 
-    return pl_proc_stat_read(pid, &stat) == 0 && stat.start_ticks == start_ticks &&
+    return pl_proc_stat_read(pid, &stat) == 0 && stat.start_ticks == start_ticks && !stat.exiting &&
            stat.state != 'Z' && stat.state != 'X';
 }
 

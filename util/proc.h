@@ -13,7 +13,8 @@
 struct pl_proc_stat {
     pid_t pid;
     pid_t parent;
-    char state; /* R S D T Z X … */
+    char state;   /* R S D T Z X … */
+    bool exiting; /* it is on its way to be a zombie, and may have closed its files */
     char name[17];
     uint64_t start_ticks; /* field 22: clock ticks after boot */
     uint64_t rss_bytes;
@@ -28,7 +29,7 @@ int pl_proc_stat_parse(const char *text, struct pl_proc_stat *ret_stat);
 /* Start time of a process, as in pl_proc_stat. */
 int pl_proc_start_ticks(pid_t pid, uint64_t *ret_ticks);
 
-/* True when @pid runs, is no zombie, and started at @start_ticks. */
+/* True when @pid runs, has not begun to end, and started at @start_ticks. */
 bool pl_proc_is_alive(pid_t pid, uint64_t start_ticks);
 
 /* The kernel's id of this boot. */

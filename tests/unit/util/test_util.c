@@ -309,6 +309,11 @@ START_TEST(processes)
     ck_assert_int_eq(stat.state, 'S');
     ck_assert_uint_eq(stat.start_ticks, 4711);
     ck_assert_str_eq(stat.name, "a) b (c");
+    ck_assert(stat.exiting); /* PF_EXITING, 4, in the flags */
+    ck_assert_int_eq(pl_proc_stat_parse(
+                         "12 (a) R 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 4096 3", &stat),
+                     0);
+    ck_assert(!stat.exiting);
     ck_assert_int_eq(pl_proc_stat_parse("nonsense", &stat), -EINVAL);
     ck_assert_int_eq(pl_proc_stat_parse("12 (x) S 7", &stat), -EINVAL);
     ck_assert_int_eq(pl_proc_start_ticks(getpid(), &ticks), 0);
